@@ -1,0 +1,1 @@
+"""Pictures, folders and shards: from files to pixels and back."""
