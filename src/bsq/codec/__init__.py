@@ -1,0 +1,1 @@
+"""Streams: codes to files and back."""

@@ -1,0 +1,140 @@
+"""The entropy coder. What enters: digits and integer frequencies. What leaves: bytes; and back.
+
+The coder is constriction's range coder (32-bit words, 64-bit state, 24-bit probabilities). Frequencies here are
+integers out of 2^16; the coder's intervals are exactly 2^8 times them on every machine:
+
+constriction takes weights w as floats, and gives digit k the cumulative ⌊c·s⌋ + k of 2^24, with c = Σ_{j<k} w_j and
+s = (2^24 − K) / Σ w. We hand it the whole numbers w_k = 2^8·f_k − 1. They and all their partial sums are whole, not
+negative and below 2^24, so float32 holds them and adds them without rounding in any order; their total is 2^24 − K,
+so s = 1, and the cumulative is Σ_{j<k} (2^8·f_j − 1) + k = 2^8·Σ_{j<k} f_j. No float is ever rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import constriction
+import numpy as np
+
+from bsq.prior.base import TOTAL_FREQUENCY
+
+WORD_BYTES = 4
+BLOCK_WEIGHTS = 1 << 22  # weights handed over at once: bounds the memory of wide alphabets
+
+_queue = constriction.stream.queue
+_ANY = constriction.stream.model.Categorical(perfect=False)
+
+
+class DigitEncoder:
+    """Digits to bytes, in the order given. One encoder makes one chunk."""
+
+    def __init__(self) -> None:
+        self._coder = _queue.RangeEncoder()
+
+    @property
+    def size(self) -> int:
+        """Bytes that `finish` would give now, at most."""
+        return WORD_BYTES * int(self._coder.num_words())
+
+    def encode(self, digits: np.ndarray, frequencies: np.ndarray) -> None:
+        """Digits (n,) integers with their frequencies, (n,) or (n, K) as `Question` states them. ValueError unless they
+        are valid."""
+        check_frequencies(frequencies, len(digits))
+        digits = np.ascontiguousarray(digits, dtype=np.int32)
+        if len(digits) and not (digits.min() >= 0 and digits.max() < radix_of(frequencies)):
+            raise ValueError(f"a digit is negative or not below its radix {radix_of(frequencies)}")
+        if is_one_row(frequencies):
+            self._coder.encode(digits, one_model(frequencies))
+            return
+        for part in blocks(frequencies):
+            self._coder.encode(digits[part], _ANY, weights(frequencies[part]))
+
+    def finish(self) -> bytes:
+        """The shortest bytes that, followed by zeros without end, decode to the digits."""
+        words = self._coder.get_compressed()
+        if not len(words):
+            return b""
+        position, (lower, width) = self._coder.pos()
+        return shortest_inside(words.astype(">u4").tobytes(), int(position), int(lower), int(width))
+
+
+class DigitDecoder:
+    """Mirror of `DigitEncoder`: bytes to digits. Bytes that no encoder wrote give arbitrary digits, never an error."""
+
+    def __init__(self, data: bytes) -> None:
+        padded = data + bytes(-len(data) % WORD_BYTES)
+        self._coder = _queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+
+    def decode(self, frequencies: np.ndarray) -> np.ndarray:
+        """Digits (n,) int64 for frequencies (n,) or (n, K). ValueError unless the frequencies are valid."""
+        check_frequencies(frequencies, len(frequencies))
+        if is_one_row(frequencies):
+            return self._coder.decode(one_model(frequencies), len(frequencies)).astype(np.int64)
+        parts = [self._coder.decode(_ANY, weights(frequencies[part])) for part in blocks(frequencies)]
+        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
+
+
+def check_frequencies(frequencies: np.ndarray, count: int) -> None:
+    """ValueError unless `frequencies` are as `Question` states them, for `count` digits."""
+    if frequencies.dtype.kind not in "ui" or frequencies.ndim not in (1, 2) or len(frequencies) != count:
+        raise ValueError(f"want {count} rows of integer frequencies, got {frequencies.dtype} {frequencies.shape}")
+    if not count:
+        return
+    rows = frequencies[:1] if is_one_row(frequencies) else frequencies
+    if rows.min() < 1 or rows.max() >= TOTAL_FREQUENCY:
+        raise ValueError(f"frequencies must be in 1 … 65535, got {rows.min()} … {rows.max()}")
+    if rows.ndim == 2 and (rows.sum(1, dtype=np.int64) != TOTAL_FREQUENCY).any():
+        raise ValueError("frequencies of a digit must sum to 2^16")
+
+
+def radix_of(frequencies: np.ndarray) -> int:
+    """2 for (n,), K for (n, K)."""
+    return 2 if frequencies.ndim == 1 else frequencies.shape[1]
+
+
+def is_one_row(frequencies: np.ndarray) -> bool:
+    """Whether all digits share one broadcast row of frequencies; then one model serves all."""
+    return len(frequencies) > 1 and frequencies.strides[0] == 0
+
+
+def one_model(frequencies: np.ndarray) -> object:
+    """The concrete model of a broadcast row."""
+    return constriction.stream.model.Categorical(weights(frequencies[:1])[0], perfect=False)
+
+
+def blocks(frequencies: np.ndarray) -> Iterator[slice]:
+    """Runs of rows of at most BLOCK_WEIGHTS weights."""
+    rows = max(1, BLOCK_WEIGHTS // radix_of(frequencies))
+    for start in range(0, len(frequencies), rows):
+        yield slice(start, start + rows)
+
+
+def weights(frequencies: np.ndarray) -> np.ndarray:
+    """Frequencies (n,) or (n, K) → (n, K) float32 whole numbers 2^8·f − 1; a row sums to 2^24 − K; see the note above."""
+    scaled = frequencies.astype(np.int32)
+    if scaled.ndim == 1:
+        scaled = np.stack((TOTAL_FREQUENCY - scaled, scaled), axis=1)
+    scaled <<= 8
+    scaled -= 1
+    return scaled.astype(np.float32)
+
+
+def shortest_inside(point: bytes, position: int, lower: int, width: int) -> bytes:
+    """The shortest bytes whose value, as a fraction, lies in the coder's last interval.
+
+    point     any bytes inside the interval, big endian: the coder's own choice, up to 7 bytes too long
+    position  32-bit words before the coder's 64-bit window
+    lower     start of the interval within the window, modulo 2^64: a carry may reach into the words before the window,
+              and `point` has that carry already
+    width     of the interval
+    """
+    bits = 32 * position + 64
+    inside = int.from_bytes(point, "big") << (bits - 8 * len(point))
+    start = inside - (inside - lower) % 2**64
+    assert start <= inside < start + width
+    for kept in range(32 * position, bits + 1, 8):
+        unit = 1 << (bits - kept)
+        value = -(-start // unit)
+        if value * unit < start + width:
+            return value.to_bytes(kept // 8, "big").rstrip(b"\0")
+    raise AssertionError("an interval holds a multiple of 1")

@@ -1,0 +1,56 @@
+"""Numbers in bytes. What enters: bytes or whole numbers. What leaves: the other, LEB128 varints and fixed runs.
+
+A varint holds 0 … 2^63 − 1 in groups of 7 bits, lowest first, the top bit of a byte saying that another follows. The
+shortest form is the only one allowed, so that a value has one spelling.
+"""
+
+from __future__ import annotations
+
+from bsq.errors import DamagedStreamError, TruncatedStreamError
+
+MAX_VARINT_BYTES = 9
+
+
+def varint(value: int) -> bytes:
+    """0 ≤ value < 2^63 as 1 to 9 bytes."""
+    assert 0 <= value < 2**63, value
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class FieldReader:
+    """Reads fields one after another from a part of a stream; never reads past its end."""
+
+    def __init__(self, data: bytes, position: int = 0) -> None:
+        self._data = data
+        self.position = position
+
+    @property
+    def left(self) -> int:
+        """Bytes not yet read."""
+        return len(self._data) - self.position
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes. Raises TruncatedStreamError."""
+        if count > self.left:
+            raise TruncatedStreamError(
+                f"the stream ends {count - self.left} bytes early, at byte {len(self._data)}; it was cut short"
+            )
+        self.position += count
+        return self._data[self.position - count : self.position]
+
+    def varint(self) -> int:
+        """The next varint. Raises TruncatedStreamError, DamagedStreamError."""
+        value = 0
+        for place in range(MAX_VARINT_BYTES):
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << 7 * place
+            if byte < 0x80:
+                if not byte and place:
+                    break
+                return value
+        raise DamagedStreamError(f"no number can be read at byte {self.position - 1}")
