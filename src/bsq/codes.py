@@ -98,7 +98,7 @@ class Codes:
         return hashlib.sha256(head.encode() + self.pack()).hexdigest()
 
     def pack(self) -> bytes:
-        """All digits as bits, B T h w L order, ceil(log2 radix) bits each, most significant first, filled up with zeros."""
+        """All digits as bits, B T h w L order, ceil(log2 radix) bits each, first bit most significant, filled with zeros."""
         digits = self.digits.reshape(-1, self.length).cpu().numpy()
         runs = [
             to_bits(digits[:, run].reshape(-1), width).reshape(len(digits), -1) for run, width in _runs(self.radices)
@@ -124,7 +124,7 @@ class Codes:
         bits = np.unpackbits(np.frombuffer(data, np.uint8), count=tokens * width)
         if width == len(radices):
             return Codes._sound(torch.from_numpy(bits).reshape(*shape, len(radices)), radices)
-        digits, start = np.empty((tokens, len(radices)), np.int64), 0
+        digits, start = np.empty((tokens, len(radices)), np.uint8 if max(radices) <= 256 else np.int32), 0
         table = bits.reshape(tokens, width)
         for run, size in _runs(radices):
             stop = start + size * (run.stop - run.start)
@@ -194,19 +194,23 @@ def to_bits(digits: np.ndarray, width: int) -> np.ndarray:
     """Digits (n,) below 2^width → bits (n·width,) uint8 of 0 and 1, most significant first; 1 ≤ width ≤ 31."""
     if width == 1:
         return digits.astype(np.uint8, copy=False)
-    holder, size = _holder(width)
-    octets = digits.astype(holder).view(np.uint8).reshape(len(digits), size // 8)
-    return np.unpackbits(octets, axis=1)[:, size - width :].reshape(-1)
+    digits = digits.astype(_holder(width), copy=False)
+    bits = np.empty((len(digits), width), np.uint8)
+    for place in range(width):
+        bits[:, place] = digits >> (width - 1 - place) & 1
+    return bits.reshape(-1)
 
 
 def from_bits(bits: np.ndarray, width: int) -> np.ndarray:
-    """Mirror of `to_bits`: bits (n·width,) → digits (n,) int64."""
+    """Mirror of `to_bits`: bits (n·width,) → digits (n,) of the smallest integer type that holds them."""
     if width == 1:
-        return bits.astype(np.int64)
-    holder, size = _holder(width)
-    rows = np.zeros((len(bits) // width, size), np.uint8)
-    rows[:, size - width :] = bits.reshape(-1, width)
-    return np.packbits(rows, axis=1).view(holder).reshape(-1).astype(np.int64)
+        return bits
+    table = bits.reshape(-1, width)
+    digits = np.zeros(len(table), _holder(width))
+    for place in range(width):
+        digits <<= 1
+        digits |= table[:, place]
+    return digits
 
 
 def join_digits(digits: Tensor, radices: Sequence[int]) -> Tensor:
@@ -260,7 +264,6 @@ def _runs(radices: tuple[int, ...]) -> Iterator[tuple[slice, int]]:
         start = stop
 
 
-def _holder(width: int) -> tuple[str, int]:
-    """The smallest big-endian integer type of at least `width` bits, and its bits."""
-    size = 8 if width <= 8 else 16 if width <= 16 else 32
-    return f">u{size // 8}", size
+def _holder(width: int) -> type[np.integer]:
+    """The smallest integer type that holds `width` bits without a sign."""
+    return np.uint8 if width <= 8 else np.int32

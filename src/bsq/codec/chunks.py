@@ -113,7 +113,7 @@ class RawChunkReader:
         self._position += count * width
         if self._position > len(self._bits):
             raise DamagedStreamError("a raw chunk is too short for its digits")
-        digits = from_bits(bits, width)
+        digits = from_bits(bits, width).astype(np.int64)
         if count and digits.max() >= radix:
             raise DamagedStreamError(f"a raw digit is not below its radix {radix}")
         return digits

@@ -110,7 +110,7 @@ def blocks(frequencies: np.ndarray) -> Iterator[slice]:
 
 
 def weights(frequencies: np.ndarray) -> np.ndarray:
-    """Frequencies (n,) or (n, K) → (n, K) float32 whole numbers 2^8·f − 1; a row sums to 2^24 − K; see the note above."""
+    """Frequencies (n,) or (n, K) → float32 (n, K), whole numbers 2^8·f − 1; a row sums to 2^24 − K; see the top."""
     scaled = frequencies.astype(np.int32)
     if scaled.ndim == 1:
         scaled = np.stack((TOTAL_FREQUENCY - scaled, scaled), axis=1)
