@@ -1,0 +1,202 @@
+"""`bsq encode` and `bsq decode`: pictures to .bsq files, and back. What enters: names. What leaves: files."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bsq.cli.batch import Done, Manner, run_batch, size
+from bsq.cli.failures import debugging, say
+from bsq.cli.plan import Job, Naming, Pipe, Place, Renaming, check_free, plan, read, refuse_terminal, write
+from bsq.errors import SettingsError
+
+if TYPE_CHECKING:
+    from bsq.prior.base import Prior
+    from bsq.tokenizer import Tokenizer
+
+SUFFIX = ".bsq"
+
+ENCODE_EPILOG = """
+**Examples**
+
+`bsq encode photo.jpg` · photo.bsq beside it
+
+`bsq encode photo.jpg -o small.bsq --bits 9 --verify` · a quarter of the default model's 36 bits, read back and compared
+
+`bsq encode *.png holiday/ -o small/` · many; folders are searched at any depth and keep their shape
+
+`cat photo.jpg | bsq encode - > photo.bsq` · in a pipe
+
+Two inputs that would share a name (a.jpg, a.png) keep their suffix: a.jpg.bsq, a.png.bsq.
+"""
+
+DECODE_EPILOG = """
+**Examples**
+
+`bsq decode photo.bsq` · photo.png beside it
+
+`bsq decode photo.bsq -o photo.webp` · formats by suffix: png, webp, tif, bmp, ppm (exact), jpg, avif (lossy)
+
+`bsq decode small/ -o pictures/ --format jpg` · many
+
+`bsq decode - < photo.bsq > photo.png` · in a pipe
+"""
+
+
+class PriorChoice(StrEnum):
+    """Priors by the names the command line gives them."""
+
+    auto = "auto"
+    raw = "raw"
+
+
+class PictureFormat(StrEnum):
+    """What `bsq decode` writes where no file name tells."""
+
+    png = "png"
+    webp = "webp"
+    tif = "tif"
+    bmp = "bmp"
+    ppm = "ppm"
+    jpg = "jpg"
+    avif = "avif"
+
+
+Sources = Annotated[list[str], typer.Argument(metavar="SRC...", help="Files, folders, or - for standard input.")]
+Output = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="PATH", help="File, folder, or - for standard output; default: beside SRC."),
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps …")]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Replace files that exist.")]
+MaxPixels = Annotated[
+    int | None, typer.Option("--max-pixels", metavar="N", min=1, help="Refuse larger pictures; default 200 million.")
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+
+
+def encode(
+    ctx: typer.Context,
+    sources: Sources,
+    output: Output = None,
+    bits: Annotated[
+        int | None, typer.Option("--bits", "-b", metavar="K", help="Keep the first K bits of each code; default: all.")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Bundled name, folder or hub id.")] = "biscuit-s",
+    prior: Annotated[PriorChoice, typer.Option("--prior", help="What drives the entropy coder.")] = PriorChoice.auto,
+    device: Device = "auto",
+    force: Force = False,
+    check: Annotated[bool, typer.Option("--verify", help="Read each file back before reporting it.")] = False,
+    max_pixels: MaxPixels = None,
+    quiet: Quiet = False,
+) -> None:
+    """Turn pictures into .bsq files."""
+    from bsq.codec.picture import compress, named_model, verify
+    from bsq.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture
+
+    naming = Naming(lambda path: path.with_suffix(SUFFIX), lambda path: path.with_name(path.name + SUFFIX))
+    jobs = plan(sources, output, PICTURE_SUFFIXES, naming)
+    refuse_terminal(jobs)
+    tokenizer = named_model(model, choose_device(device))
+    chosen = choose_prior(prior, tokenizer)
+
+    def work(job: Job) -> Done:
+        check_free(job.target, force)
+        start, source = time.perf_counter(), read(job.source)
+        picture = read_picture(source, MAX_PIXELS if max_pixels is None else max_pixels)
+        data = compress(picture.pixels, tokenizer, bits, chosen)
+        if check:
+            verify(data, tokenizer)
+        write(job.target, data, force)
+        for note in picture.notes if not quiet else ():
+            say(f"note: {job.name} {note}")
+        line = encoded_line(job, picture.pixels.shape[:2], len(data), time.perf_counter() - start)
+        return Done(line, len(source), len(data))
+
+    run_batch(jobs, work, Manner("encoded", quiet, debugging(ctx)))
+
+
+def decode(
+    ctx: typer.Context,
+    sources: Sources,
+    output: Output = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Where the file's model is, if it is not a bundled one.")
+    ] = None,
+    format: Annotated[
+        PictureFormat, typer.Option("--format", help="Of pictures whose name is not given.")
+    ] = PictureFormat.png,
+    device: Device = "auto",
+    force: Force = False,
+    max_pixels: MaxPixels = None,
+    quiet: Quiet = False,
+) -> None:
+    """Turn .bsq files into pictures."""
+    from bsq.codec.header import Limits
+    from bsq.codec.picture import decompress, named_model
+    from bsq.data.pictures import MAX_PIXELS, encode_picture
+
+    suffix = f".{format.value}"
+    jobs = plan(sources, output, frozenset({SUFFIX}), Naming(picture_name(suffix), picture_name(suffix)))
+    refuse_terminal(jobs)
+    place = choose_device(device)
+    tokenizer = None if model is None else named_model(model, place)
+    limits = Limits(pixels=MAX_PIXELS if max_pixels is None else max_pixels)
+
+    def work(job: Job) -> Done:
+        check_free(job.target, force)
+        start, source = time.perf_counter(), read(job.source)
+        picture = decompress(source, tokenizer, place, limits)
+        kind = suffix if isinstance(job.target, Pipe) else job.target.suffix
+        data = encode_picture(picture, kind)
+        write(job.target, data, force)
+        height, width, _ = picture.shape
+        line = f"{job.name} → {place_name(job.target)}: {width}×{height}, {time.perf_counter() - start:.1f} s"
+        return Done(line, len(source), len(data))
+
+    run_batch(jobs, work, Manner("decoded", quiet, debugging(ctx)))
+
+
+def picture_name(suffix: str) -> Renaming:
+    """photo.bsq → photo.png; photo.jpg.bsq → photo.jpg.png; photo.old → photo.old.png."""
+    return lambda path: path.with_name((path.stem if path.suffix == SUFFIX else path.name) + suffix)
+
+
+def choose_device(name: str) -> str:
+    """`auto` is the accelerator if there is one. Raises SettingsError for devices that are unknown or absent."""
+    import torch
+
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return "cpu" if accelerator is None else str(accelerator)
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SettingsError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
+    return name
+
+
+def choose_prior(choice: PriorChoice, tokenizer: Tokenizer) -> Prior:
+    from bsq.codec.picture import priors_for
+    from bsq.prior.uniform import UniformPrior
+
+    match choice:
+        case PriorChoice.auto:
+            return priors_for(tokenizer)[0]
+        case PriorChoice.raw:
+            return UniformPrior()
+        case _:
+            raise AssertionError(choice)
+
+
+def encoded_line(job: Job, shape: tuple[int, ...], written: int, seconds: float) -> str:
+    height, width = shape
+    rate = 8 * written / (height * width)
+    return f"{job.name} → {place_name(job.target)}: {width}×{height}, {size(written)}, {rate:.3f} bpp, {seconds:.1f} s"
+
+
+def place_name(place: Place) -> str:
+    return "standard output" if isinstance(place, Pipe) else str(place)

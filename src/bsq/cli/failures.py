@@ -1,0 +1,72 @@
+"""How errors reach the user. What enters: exceptions. What leaves: one or two plain lines on stderr, and an exit code.
+
+A traceback appears only with `bsq --debug`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from bsq.errors import BsqError
+
+INTERNAL = 70  # EX_SOFTWARE
+INTERRUPTED = 130  # 128 + SIGINT
+
+
+class Verbs(TyperGroup):
+    """The group of all verbs; whatever a verb raises ends here."""
+
+    def invoke(self, ctx: Any) -> Any:
+        debug = bool(ctx.params.get("debug"))
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if is_usage_error(error):
+                raise
+            report(error, debug)
+            raise typer.Exit(exit_code(error)) from None
+
+
+def debugging(ctx: typer.Context) -> bool:
+    """Whether tracebacks were asked for (`bsq --debug`)."""
+    return bool(ctx.find_root().params.get("debug"))
+
+
+def is_usage_error(error: Exception) -> bool:
+    """Typer prints these itself: they know the verb's usage line."""
+    return hasattr(error, "exit_code") and not isinstance(error, BsqError)
+
+
+def exit_code(error: Exception) -> int:
+    return error.exit_code if isinstance(error, BsqError) else INTERNAL
+
+
+def reason(error: Exception) -> str:
+    """The error in plain words."""
+    match error:
+        case BsqError():
+            return str(error)
+        case MemoryError():
+            return "out of memory"
+        case _:
+            return f"a bug in bsq: {type(error).__name__}: {error}; `bsq --debug …` shows where"
+
+
+def report(error: Exception, debug: bool) -> None:
+    if debug:
+        typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    typer.secho(f"error: {reason(error)}", fg="red", err=True)
+
+
+def say(line: str) -> None:
+    """A line for people. Standard output is kept for results, so that pipes stay clean."""
+    typer.echo(line, err=True)

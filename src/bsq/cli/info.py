@@ -1,0 +1,137 @@
+"""`bsq info`: what .bsq files hold, without decoding them. What enters: names. What leaves: lines, or JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bsq.cli.batch import SOME_FAILED, size, tell_failure
+from bsq.cli.failures import debugging, say
+from bsq.cli.plan import find_all, read
+from bsq.errors import StreamError
+
+if TYPE_CHECKING:
+    from bsq.codec.stream import StreamParts
+
+EPILOG = """
+**Examples**
+
+`bsq info photo.bsq`
+
+`bsq info --json photo.bsq | jq .bits_per_pixel`
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is said of one stream; the names are those of the JSON. Sizes are in bytes, bits where they say so."""
+
+    file: str
+    kind: str
+    width: int
+    height: int
+    frames: int
+    bytes: int
+    bits_per_pixel: float
+    raw_bits_per_pixel: float
+    grid: tuple[int, int, int]
+    patch: int
+    kept_digits: int
+    all_digits: int
+    model: str
+    model_hash: str
+    prior: str
+    prior_hash: str
+    portable: bool
+    header_bytes: int
+    payload_bytes: int
+    framing_bytes: int
+    closing_bytes: int
+    chunks: int
+    trouble: str | None
+
+
+def info(
+    ctx: typer.Context,
+    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="Files, folders, or - for standard input.")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON: an object, or a list for several files.")] = False,
+) -> None:
+    """Show what .bsq files hold: size, rate, model, prior and the bytes of each part."""
+    from bsq.codec.stream import inspect
+
+    found, seen, troubles, failures = find_all(sources, frozenset({".bsq"})), list[Facts](), list[StreamError](), 0
+    for item in found:
+        try:
+            parts = inspect(read(item.place))
+        except Exception as error:
+            if len(found) == 1:
+                raise
+            failures += 1
+            tell_failure(item.name, error, debugging(ctx))
+            continue
+        seen.append(facts(item.name, parts))
+        if parts.trouble is not None:
+            troubles.append(parts.trouble)
+    if as_json:
+        documents = [asdict(one) for one in seen]
+        typer.echo(json.dumps(documents[0] if len(found) == 1 else documents, indent=2, ensure_ascii=False))
+    elif seen:
+        typer.echo("\n\n".join(described(one) for one in seen))
+    if len(found) == 1 and troubles:
+        raise troubles[0]
+    if failures or troubles:
+        say(f"{failures + len(troubles)} of {len(found)} files are not sound")
+        raise typer.Exit(SOME_FAILED)
+
+
+def facts(name: str, parts: StreamParts) -> Facts:
+    stream = parts.info
+    pixels = stream.width * stream.height * stream.frames
+    return Facts(
+        file=name,
+        kind=stream.kind,
+        width=stream.width,
+        height=stream.height,
+        frames=stream.frames,
+        bytes=parts.total,
+        bits_per_pixel=8 * parts.total / pixels,
+        raw_bits_per_pixel=parts.raw_bits / pixels,
+        grid=(stream.grid.frames, stream.grid.height, stream.grid.width),
+        patch=stream.patch,
+        kept_digits=stream.kept,
+        all_digits=len(stream.radices),
+        model=stream.tokenizer,
+        model_hash=stream.code_hash.hex(),
+        prior=parts.prior,
+        prior_hash=parts.identity.hex(),
+        portable=parts.portable,
+        header_bytes=parts.header,
+        payload_bytes=parts.payload,
+        framing_bytes=parts.framing,
+        closing_bytes=parts.closing,
+        chunks=len(parts.chunks),
+        trouble=None if parts.trouble is None else str(parts.trouble),
+    )
+
+
+def described(one: Facts) -> str:
+    """The facts for people."""
+    frames, rows, columns = one.grid
+    lines = {
+        one.kind: f"{one.width} × {one.height} pixels" + (f", {one.frames} frames" if one.kind == "video" else ""),
+        "file": f"{size(one.bytes)}, {one.bits_per_pixel:.4f} bits per pixel (uncoded {one.raw_bits_per_pixel:.4f})",
+        "parts": f"header {one.header_bytes}, coded {one.payload_bytes} in {one.chunks} chunks, "
+        f"framing {one.framing_bytes}, closing {one.closing_bytes} bytes",
+        "codes": f"{frames} × {rows} × {columns} tokens, the first {one.kept_digits} of {one.all_digits} digits, "
+        f"patch {one.patch}",
+        "model": f"{one.model or 'without a name'}, hash {one.model_hash}",
+        "prior": f"{one.prior}, {'same on every machine' if one.portable else 'not portable'}"
+        + (f", hash {one.prior_hash}" if one.prior_hash.strip("0") else ""),
+    }
+    if one.trouble:
+        lines["trouble"] = one.trouble
+    width = max(map(len, lines))
+    return "\n".join([one.file, *(f"  {name:<{width}}  {value}" for name, value in lines.items())])

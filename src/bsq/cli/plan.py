@@ -1,0 +1,180 @@
+"""Which file becomes which. What enters: the sources and `-o` as typed. What leaves: jobs, each with its target.
+
+`-` is a pipe on either side; a folder stands for all suitable files in it, at any depth.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from bsq.errors import MediaError, SettingsError
+
+
+class Pipe(Enum):
+    """Standard input or output."""
+
+    PIPE = "-"
+
+
+PIPE = Pipe.PIPE
+Place = Path | Pipe
+
+
+def name_of(source: Place) -> str:
+    return "standard input" if isinstance(source, Pipe) else str(source)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input and where its result goes."""
+
+    source: Place
+    target: Place
+
+    @property
+    def name(self) -> str:
+        return name_of(self.source)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An input and its path inside the folder it was found in (its bare name if it was named outright)."""
+
+    place: Place
+    inside: Path
+
+    @property
+    def name(self) -> str:
+        return name_of(self.place)
+
+
+Renaming = Callable[[Path], Path]
+"""The target's name for a source's name."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """`plain` is used unless two inputs would get the same name; then both get `full`, which keeps their suffix."""
+
+    plain: Renaming
+    full: Renaming
+
+
+def plan(sources: list[str], output: str | None, suffixes: frozenset[str], naming: Naming) -> list[Job]:
+    """Jobs in the order of the sources. Raises SettingsError for requests that cannot be met as a whole."""
+    found = find_all(sources, suffixes)
+    piped = [item for item in found if isinstance(item.place, Pipe)]
+    if output == "-" or (output is None and piped):
+        if len(found) > 1:
+            raise SettingsError(f"a pipe takes one result, there are {len(found)} inputs; use -o FOLDER")
+        return [Job(found[0].place, PIPE)]
+    if piped and len(found) > 1:
+        raise SettingsError("standard input (-) cannot stand among other inputs")
+    if output is not None and names_a_file(output, sources):
+        jobs = [Job(found[0].place, Path(output))]
+    elif piped:
+        raise SettingsError(f"{output} is a folder; standard input has no name, so give one: -o {output}/NAME")
+    else:
+        jobs = [Job(item.place, target) for item, target in name_all(found, output, naming)]
+    refuse_own_source(jobs)
+    return jobs
+
+
+def find_all(sources: list[str], suffixes: frozenset[str]) -> list[Found]:
+    """All inputs, each once, in the order they were named; folders as `find` has them."""
+    return list(dict.fromkeys(item for source in sources for item in find(source, suffixes)))
+
+
+def find(source: str, suffixes: frozenset[str]) -> Iterator[Found]:
+    """A file or pipe as it is; of a folder, all visible files with one of `suffixes`, sorted."""
+    if source == "-":
+        yield Found(PIPE, Path("-"))
+        return
+    path = Path(source)
+    if not path.is_dir():
+        yield Found(path, Path(path.name))
+        return
+    inside = sorted(
+        file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file()
+    )
+    visible = [file for file in inside if not any(part.startswith(".") for part in file.parts)]
+    if not visible:
+        raise MediaError(f"the folder {source} holds no files of a known kind ({' '.join(sorted(suffixes))})")
+    for file in visible:
+        yield Found(path / file, file)
+
+
+def names_a_file(output: str, sources: list[str]) -> bool:
+    """-o names the one result, rather than a folder for many."""
+    if output.endswith(("/", "\\")) or Path(output).is_dir():
+        return False
+    if len(sources) > 1 or Path(sources[0]).is_dir():
+        if Path(output).exists():
+            raise SettingsError(f"-o {output} is a file; a folder is wanted for several inputs")
+        return False
+    return True
+
+
+def name_all(found: list[Found], output: str | None, naming: Naming) -> Iterator[tuple[Found, Path]]:
+    def place(item: Found, rename: Renaming) -> Path:
+        assert isinstance(item.place, Path)
+        return rename(item.place) if output is None else Path(output) / rename(item.inside)
+
+    uses = Counter(place(item, naming.plain) for item in found)
+    taken: dict[Path, Place] = {}
+    for item in found:
+        target = place(item, naming.plain)
+        if uses[target] > 1:
+            target = place(item, naming.full)
+        if target in taken:
+            raise SettingsError(f"{taken[target]} and {item.place} would both become {target}; run them one by one")
+        taken[target] = item.place
+        yield item, target
+
+
+def refuse_own_source(jobs: list[Job]) -> None:
+    for job in jobs:
+        if isinstance(job.source, Pipe) or isinstance(job.target, Pipe):
+            continue
+        if job.source.exists() and job.target.exists() and job.source.samefile(job.target):
+            raise SettingsError(f"{job.source} would be written over itself; choose another -o")
+
+
+def read(place: Place) -> bytes:
+    if isinstance(place, Pipe):
+        return sys.stdin.buffer.read()
+    try:
+        return place.read_bytes()
+    except OSError as error:
+        from bsq.data.files import plain_reason
+
+        raise MediaError(f"cannot read {place}: {plain_reason(error)}") from error
+
+
+def write(place: Place, data: bytes, force: bool) -> None:
+    """Write to the pipe, or to a file that is whole or not there."""
+    from bsq.data.files import Existing, write_file
+
+    if isinstance(place, Pipe):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_file(place, data, Existing.REPLACE if force else Existing.REFUSE)
+
+
+def check_free(place: Place, force: bool) -> None:
+    """Say so before the work is done, rather than after."""
+    if isinstance(place, Path) and not force and place.is_file():
+        raise MediaError(f"{place} exists already; -f replaces it")
+
+
+def refuse_terminal(jobs: list[Job]) -> None:
+    if any(isinstance(job.target, Pipe) for job in jobs) and sys.stdout.isatty():
+        raise SettingsError("binary data would be written to the terminal; use -o FILE, or pipe it on")
+    if any(isinstance(job.source, Pipe) for job in jobs) and sys.stdin.isatty():
+        raise SettingsError("standard input is the terminal; pipe a file in, or name one")

@@ -1,0 +1,31 @@
+"""`bsq train`: a recipe and dotted overrides to a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = """
+**Examples**
+
+`bsq train recipes/biscuit-s.yaml -o runs/first` · a folder for checkpoints, samples and logs
+
+`bsq train recipes/biscuit-s.yaml model.encoder.width=384 -o runs/wide --dry-run` · check and print the recipe only
+
+`bsq train recipes/biscuit-s.yaml -o runs/first --resume` · go on where a run stopped
+"""
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Dotted settings that replace the recipe's.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The run's folder.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print it whole.")] = False,
+) -> None:
+    """Train a model by a recipe."""
+    raise NotImplementedError
