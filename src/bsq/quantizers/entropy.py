@@ -1,0 +1,170 @@
+"""The entropy objective. What enters: a latent (…, L), one number per bit. What leaves: E[H(q)] − γ H(E[q]), in nats.
+
+Bit d of a latent z is soft: p(bit = 1) = σ(logit_scale · z_d), independent of the other bits (Eq. 7, arXiv:2406.07548).
+So E[H(q)] is a sum over bits in every form below. The forms differ in H(E[q]), the entropy of the average code:
+
+- `per_bit_entropy`: sum of the entropies of the average bits (Eq. 8), O(L);
+- `grouped_entropy`: joint over the 2^g corners of each run of g bits, without a table of tokens × corners;
+- `enumerated_entropy`: the textbook form, softmax over all 2^g corners; slow, here to be compared with.
+
+The first two add up deficits, ln 2 − H per bit, which stay accurate where entropies are nearly equal and their
+difference drowns in rounding. The derivation stands in docs/entropy.md.
+
+In a training step (gradients on) under torch.distributed, E[q] is the mean over all processes, with gradients only to
+this process's share: right where gradients are averaged over processes with equal batches, as data parallel does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from bsq.errors import SettingsError
+
+LN2 = math.log(2)
+# Largest float32 below 1: probabilities that rounded to 0 or 1 keep finite logarithms and zero gradients.
+BELOW_ONE = 1 - 2**-24
+MAX_GROUP = 16
+
+
+@dataclass(frozen=True)
+class EntropyTerms:
+    """Float32 scalars: `objective` = E[H(q)] − γ H(E[q]) with gradient; both entropies (nats per code) detached."""
+
+    objective: Tensor
+    sample_entropy: Tensor
+    code_entropy: Tensor
+
+
+def entropy_objective(latent: Tensor, logit_scale: float, gamma: float, group: int) -> EntropyTerms:
+    """The objective for groups of `group` bits: per bit for 1, joint over 2^group corners otherwise (L: exact).
+
+    latent: float32 (…, L), `group` divides L and is at most 16. logit_scale: factor from latent to log-odds, > 0.
+    """
+    if group == 1:
+        return per_bit_entropy(latent, logit_scale, gamma)
+    return grouped_entropy(latent, logit_scale, gamma, group)
+
+
+def per_bit_entropy(latent: Tensor, logit_scale: float, gamma: float) -> EntropyTerms:
+    """The factorised objective (Eq. 8, arXiv:2406.07548): O(L), one pass, backward in closed form.
+
+    latent: float32 (…, L). Differentiable once; a second derivative raises RuntimeError.
+    """
+    return EntropyTerms(*_PerBitEntropy.apply(latent, logit_scale / 2, gamma))
+
+
+def grouped_entropy(latent: Tensor, logit_scale: float, gamma: float, group: int) -> EntropyTerms:
+    """The objective with the joint entropy of each run of `group` bits in E[q] (group 1 … 16, dividing L).
+
+    latent: float32 (…, L). The average over tokens of a product of bit probabilities is one matrix product of the
+    products of its two halves, so memory is tokens × 2^(g/2), not tokens × 2^g.
+    """
+    bits = latent.shape[-1]
+    check_group(group, bits)
+    sample = per_bit_entropy(latent, logit_scale, gamma=0.0)
+    lean = torch.tanh(logit_scale / 2 * latent).reshape(-1, bits // group, group).transpose(0, 1)
+    left, right = (_corner_products(half) for half in lean.split([group - group // 2, group // 2], dim=-1))
+    excess = mean_over_processes(left.transpose(1, 2) @ right / lean.shape[1]).sub(1).clamp(min=-BELOW_ONE)
+    # Per corner of probability (1 + e)/2^g: its part of g·ln 2 − H. The term − e adds up to zero; it cancels rounding.
+    deficit = ((1 + excess) * torch.log1p(excess) - excess).mean(dim=(1, 2)).sum()
+    code_entropy = bits * LN2 - deficit
+    objective = sample.objective - gamma * bits * LN2 + gamma * deficit
+    return EntropyTerms(objective, sample.sample_entropy, code_entropy.detach())
+
+
+def enumerated_entropy(latent: Tensor, logit_scale: float, gamma: float, group: int) -> EntropyTerms:
+    """The same objective by softmax over all 2^group corners of every token, as published code computes it.
+
+    Needs tokens × L/group × 2^group floats several times over: for tests and as a baseline.
+    """
+    bits = latent.shape[-1]
+    check_group(group, bits)
+    corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=group)), dtype=latent.dtype, device=latent.device)
+    logits = logit_scale / 2 * latent.reshape(-1, bits // group, group) @ corners.T
+    probability = logits.softmax(-1)
+    sample_entropy = torch.special.entr(probability).sum(dim=(1, 2)).mean()
+    code_entropy = torch.special.entr(mean_over_processes(probability.mean(0))).sum()
+    return EntropyTerms(sample_entropy - gamma * code_entropy, sample_entropy.detach(), code_entropy.detach())
+
+
+def check_group(group: int, bits: int) -> None:
+    """Raise SettingsError unless groups of `group` bits fit `bits`."""
+    if not 1 <= group <= MAX_GROUP or bits % group:
+        raise SettingsError(f"entropy groups must have 1 to {MAX_GROUP} bits and divide {bits} bits, got {group}")
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """`value` averaged over processes in a training step, itself otherwise; the own share gets the whole gradient."""
+    if not (torch.is_grad_enabled() and dist.is_available() and dist.is_initialized()):
+        return value
+    return value + (_all_reduced_mean(value.detach()) - value.detach())
+
+
+def _all_reduced_mean(value: Tensor) -> Tensor:
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def _corner_products(lean: Tensor) -> Tensor:
+    """Leans t = 2p − 1 (G, N, k) → Π (1 ± t) for all 2^k sign rows (G, N, 2^k), first bit most significant."""
+    product = torch.ones_like(lean[..., :1])
+    for bit in range(lean.shape[-1]):
+        t = lean[..., bit : bit + 1]
+        product = torch.stack([product * (1 - t), product * (1 + t)], dim=-1).flatten(-2)
+    return product
+
+
+def bit_deficit(lean: Tensor) -> Tensor:
+    """ln 2 − H(p) for t = 2p − 1 in [−1, 1], elementwise: t·atanh t + ½ ln(1 − t²), accurate near t = 0."""
+    lean = lean.clamp(-BELOW_ONE, BELOW_ONE)
+    return lean * torch.atanh(lean) + 0.5 * torch.log1p(-lean.square())
+
+
+class _PerBitEntropy(torch.autograd.Function):
+    """latent, half logit scale s, γ → objective, sample entropy, code entropy.
+
+    With y = s·z, t = tanh y, m_d = mean of t over tokens: d objective/dy = (1 − t²)(γ atanh m_d − y)/N.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, half_scale: float, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
+        bits = latent.shape[-1]
+        y = latent.reshape(-1, bits) * half_scale
+        t = torch.tanh(y)
+        lean = t.mean(0)
+        if ctx.needs_input_grad[0] and dist.is_available() and dist.is_initialized():
+            lean = _all_reduced_mean(lean)
+        sample_deficit = soft_deficit(y, t).sum() / len(y)
+        code_deficit = bit_deficit(lean).sum()
+        pull = gamma * torch.atanh(lean.clamp(-BELOW_ONE, BELOW_ONE))
+        ctx.save_for_backward(y, t, pull)
+        ctx.half_scale, ctx.shape = half_scale, latent.shape
+        full = bits * LN2
+        objective = (gamma * code_deficit - sample_deficit) + (1 - gamma) * full
+        entropies = full - sample_deficit, full - code_deficit
+        ctx.mark_non_differentiable(*entropies)
+        return objective, *entropies
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
+        y, t, pull = ctx.saved_tensors
+        slope = (pull - y) * (1 - t.square()) * (upstream * (ctx.half_scale / len(y)))
+        return slope.reshape(ctx.shape), None, None
+
+
+def soft_deficit(y: Tensor, t: Tensor) -> Tensor:
+    """ln 2 − H(σ(2y)), elementwise, from y and t = tanh y; relative accuracy for small y, absolute for large."""
+    small = y * t + 0.5 * torch.log1p(-t.square().clamp(max=BELOW_ONE))
+    e = torch.exp(-2 * y.abs())
+    large = LN2 - torch.log1p(e) - 2 * y.abs() * e / (1 + e)
+    return torch.where(y.abs() < 0.5, small, large)
