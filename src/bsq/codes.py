@@ -98,12 +98,12 @@ class Codes:
         return hashlib.sha256(head.encode() + self.pack()).hexdigest()
 
     def pack(self) -> bytes:
-        """All digits as bits, B T h w L order, ceil(log2 radix) bits each, first bit most significant, filled with zeros."""
+        """All digits as bits in B T h w L order, ceil(log2 radix) each, top bit first, filled with zeros to a byte."""
         digits = self.digits.reshape(-1, self.length).cpu().numpy()
-        runs = [
-            to_bits(digits[:, run].reshape(-1), width).reshape(len(digits), -1) for run, width in _runs(self.radices)
-        ]
-        bits = runs[0] if len(runs) == 1 else np.concatenate(runs, axis=1)
+        tokens, columns = len(digits), []
+        for run, width in _runs(self.radices):
+            columns.append(to_bits(digits[:, run].reshape(-1), width).reshape(tokens, width * (run.stop - run.start)))
+        bits = columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
         return np.packbits(bits.reshape(-1)).tobytes()
 
     @staticmethod
@@ -139,7 +139,8 @@ class Codes:
     @staticmethod
     def from_indices(indices: Tensor, radices: Sequence[int]) -> Codes:
         """Mirror of `indices`. Raises CodesError for an index that is negative or not below Π radices."""
-        return Codes(split_index(indices, check_radices(radices)), tuple(radices))
+        radices = check_radices(radices)
+        return Codes(split_index(indices, radices), radices)
 
     def groups(self, size: int) -> Codes:
         """Each run of `size` digits as one digit (the sub-codes of grouped entropy and generation).

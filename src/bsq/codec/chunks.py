@@ -104,21 +104,21 @@ class RawChunkReader:
     """Digits as plain bits, ceil(log2 radix) each, the last byte filled up with zeros."""
 
     def __init__(self, payload: bytes) -> None:
-        self._bits = np.unpackbits(np.frombuffer(payload, np.uint8))
-        self._position = 0
+        self._octets = np.frombuffer(payload, np.uint8)
+        self._position = 0  # in bits
 
     def read(self, question: Question, radix: int) -> np.ndarray:
         width, count = digit_bits(radix), len(question.tokens)
-        bits = self._bits[self._position : self._position + count * width]
-        self._position += count * width
-        if self._position > len(self._bits):
+        start, self._position = self._position, self._position + count * width
+        if self._position > 8 * len(self._octets):
             raise DamagedStreamError("a raw chunk is too short for its digits")
-        digits = from_bits(bits, width).astype(np.int64)
+        bits = np.unpackbits(self._octets[start // 8 : (self._position + 7) // 8])
+        digits = from_bits(bits[start % 8 : start % 8 + count * width], width).astype(np.int64)
         if count and digits.max() >= radix:
             raise DamagedStreamError(f"a raw digit is not below its radix {radix}")
         return digits
 
     def close(self) -> None:
-        rest = self._bits[self._position :]
-        if len(rest) >= 8 or rest.any():
+        used, bits_of_last = (self._position + 7) // 8, self._position % 8 or 8
+        if used != len(self._octets) or (used and int(self._octets[-1]) & 0xFF >> bits_of_last):
             raise DamagedStreamError("a raw chunk is too long for its digits")

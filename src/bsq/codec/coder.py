@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import constriction
 import numpy as np
 
+from bsq.errors import DamagedStreamError
 from bsq.prior.base import TOTAL_FREQUENCY
 
 WORD_BYTES = 4
@@ -59,7 +60,7 @@ class DigitEncoder:
 
 
 class DigitDecoder:
-    """Mirror of `DigitEncoder`: bytes to digits. Bytes that no encoder wrote give arbitrary digits, never an error."""
+    """Mirror of `DigitEncoder`: bytes to digits. Bytes that no encoder wrote give arbitrary digits or DamagedStreamError."""
 
     def __init__(self, data: bytes) -> None:
         padded = data + bytes(-len(data) % WORD_BYTES)
@@ -68,9 +69,12 @@ class DigitDecoder:
     def decode(self, frequencies: np.ndarray) -> np.ndarray:
         """Digits (n,) int64 for frequencies (n,) or (n, K). ValueError unless the frequencies are valid."""
         check_frequencies(frequencies, len(frequencies))
-        if is_one_row(frequencies):
-            return self._coder.decode(one_model(frequencies), len(frequencies)).astype(np.int64)
-        parts = [self._coder.decode(_ANY, weights(frequencies[part])) for part in blocks(frequencies)]
+        try:
+            if is_one_row(frequencies):
+                return self._coder.decode(one_model(frequencies), len(frequencies)).astype(np.int64)
+            parts = [self._coder.decode(_ANY, weights(frequencies[part])) for part in blocks(frequencies)]
+        except AssertionError as error:  # constriction's word for a point outside all intervals
+            raise DamagedStreamError("a chunk holds bytes that no encoder wrote") from error
         return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
 
 

@@ -96,8 +96,8 @@ class Header:
     identity: bytes
     portable: bool
 
-    def names(self, prior: Prior) -> bool:
-        """Whether this is the prior that the stream was written with."""
+    def written_with(self, prior: Prior) -> bool:
+        """Whether the stream was written with this prior."""
         return (prior.name, bytes(prior.identity)) == (self.prior, self.identity)
 
 

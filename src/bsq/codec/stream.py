@@ -136,7 +136,7 @@ def inspect(data: bytes, limits: Limits | None = None) -> StreamParts:
 def choose_prior(header: Header, priors: Sequence[Prior]) -> Prior:
     """The prior that wrote the stream. Raises WrongModelError."""
     for prior in (*priors, UniformPrior()):
-        if header.names(prior):
+        if header.written_with(prior):
             return prior
     had = ", ".join(f"{prior.name} {bytes(prior.identity).hex()}" for prior in priors) or "none"
     raise WrongModelError(
