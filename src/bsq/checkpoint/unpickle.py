@@ -1,0 +1,82 @@
+"""Tensors out of a torch pickle without running any of it. What enters: a `.pt` file. What leaves: plain containers of
+tensors.
+
+The authors' files hold configuration objects beside the weights, so `weights_only=True` refuses them. Here, only what
+rebuilds tensors and plain containers is honoured; every other name in the pickle becomes an inert husk, never
+imported, never called.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from bsq.errors import CheckpointError
+
+HONOURED = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch", "Size"): torch.Size,
+}
+
+
+class Husk:
+    """Stands for any object of a class that is not honoured: takes whatever the pickle says of it, and does nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Husk:
+        del args, kwargs
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        del state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        del key, value
+
+    def append(self, item: Any) -> None:
+        del item
+
+    def extend(self, items: Any) -> None:
+        del items
+
+    def add(self, item: Any) -> None:
+        del item
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Finds only what is honoured."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name.endswith("Storage"):
+            return super().find_class(module, name)
+        return HONOURED.get((module, name), Husk)
+
+
+def read_pickle(path: Path) -> Any:
+    """What a zip-format torch file holds, husks in place of foreign objects.
+
+    Raises:
+        CheckpointError: no such file, not a zip-format torch file, or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no file {path}")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is not a torch checkpoint in zip format (torch.save since 1.6), or is cut short")
+    restricted = SimpleNamespace(Unpickler=RestrictedUnpickler, load=pickle.load, __name__="bsq.checkpoint.unpickle")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=restricted)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise CheckpointError(f"{path} cannot be read as a torch checkpoint: {error}") from error

@@ -1,0 +1,1 @@
+"""The parts that transformers are made of: patches, positions, windows, attention, blocks."""

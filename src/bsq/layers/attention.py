@@ -1,0 +1,76 @@
+"""Attention over windows of frames. What enters: tokens (n, T, S, D). What leaves: the same shape.
+
+`n` counts independent windows, T frames, S the tokens of one frame in a window. `full` time lets every token see all
+frames, `causal` its own and earlier ones (block-causal: all tokens of a frame see each other). The causal form runs
+frame by frame over the keys so far, so that no T·S × T·S mask exists and no score of the future is ever computed.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bsq.layers.positions import Rotary
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one projection for queries, keys and values (rows q, k, v)."""
+
+    def __init__(self, width: int, head_width: int, time: str) -> None:
+        super().__init__()
+        self.heads = width // head_width
+        self.head_width = head_width
+        self.time = time
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, rotary: Rotary | None, regions: Tensor | None) -> Tensor:
+        """Tokens (n, T, S, D); `regions` (n, S) integers, tokens of unequal numbers do not see each other."""
+        windows, frames, places, width = tokens.shape
+        qkv = self.qkv(tokens.reshape(windows, frames * places, width))
+        queries, keys, values = qkv.view(windows, -1, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4).unbind(0)
+        if rotary is not None:
+            queries, keys = rotary.turn(queries), rotary.turn(keys)
+        seen = None if regions is None else (regions[:, None, :, None] == regions[:, None, None, :])
+        if frames == 1 or self.time == "full":
+            mixed = attend(queries, keys, values, _over_frames(seen, frames, frames))
+        else:
+            mixed = attend_frame_by_frame(queries, keys, values, seen, frames)
+        return self.out(mixed.transpose(1, 2).reshape(windows, frames, places, width))
+
+
+def attend_frame_by_frame(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None, frames: int) -> Tensor:
+    """Block-causal attention over (n, heads, T·S, d): frame t sees frames 0 … t."""
+    places = queries.shape[2] // frames
+    mixed = []
+    for t in range(frames):
+        stop = (t + 1) * places
+        now = queries[:, :, t * places : stop]
+        mixed.append(attend(now, keys[:, :, :stop], values[:, :, :stop], _over_frames(seen, 1, t + 1)))
+    return torch.cat(mixed, dim=2)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
+    """softmax(q·kᵀ/√d)·v over (n, heads, N, d); `seen` broadcastable boolean, True = may attend.
+
+    On CPUs in bfloat16 the plain products are half as dear as the fused kernel; elsewhere the fused kernel is used.
+    """
+    if queries.dtype is torch.bfloat16 and queries.device.type == "cpu":
+        return attend_plain(queries, keys, values, seen)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)
+
+
+def attend_plain(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
+    """The same as `attend` by two matrix products and a softmax; keeps the N² probabilities for the backward pass."""
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
+    if seen is not None:
+        scores = scores.masked_fill(~seen, float("-inf"))
+    return scores.softmax(dim=-1) @ values
+
+
+def _over_frames(seen: Tensor | None, query_frames: int, key_frames: int) -> Tensor | None:
+    """The mask of one frame (n, 1, S, S), repeated over frames; a token always sees its own place, so no row is
+    empty.
+    """
+    return None if seen is None else seen.repeat(1, 1, query_frames, key_frames)

@@ -1,0 +1,34 @@
+"""The pre-norm transformer block. What enters and leaves: tokens (n, T, S, D)."""
+
+from torch import Tensor, nn
+
+from bsq.layers.attention import Attention
+from bsq.layers.positions import Rotary
+
+
+class Mlp(nn.Module):
+    """Linear, exact GELU, Linear."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, inner)
+        self.activation = nn.GELU()
+        self.down = nn.Linear(inner, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(tokens)))
+
+
+class Block(nn.Module):
+    """x + Attention(LN x), then x + MLP(LN x)."""
+
+    def __init__(self, width: int, head_width: int, mlp_width: int, time: str) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, head_width, time)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = Mlp(width, mlp_width)
+
+    def forward(self, tokens: Tensor, rotary: Rotary | None, regions: Tensor | None) -> Tensor:
+        tokens = tokens + self.attention(self.attention_norm(tokens), rotary, regions)
+        return tokens + self.mlp(self.mlp_norm(tokens))

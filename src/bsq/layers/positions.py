@@ -1,0 +1,100 @@
+"""Where a token stands. What enters: grid sizes. What leaves: hidden with learned positions added, or rotary tables.
+
+Learned positions (the paper) are a table of one row per place and one per frame, and fix the grid's size. Rotary
+positions turn queries and keys by angles that depend on row, column and frame, so that scores depend on differences
+alone and any size will do. Inside a window, coordinates count from the window's corner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from bsq.errors import ShapeError
+from bsq.settings import Settings
+
+
+class LearnedPositionsSettings(Settings):
+    """A table for a grid of `rows` × `columns` tokens and up to `frames` frames (1: pictures only)."""
+
+    kind: Literal["learned"] = "learned"
+    rows: PositiveInt
+    columns: PositiveInt
+    frames: PositiveInt = 1
+
+
+class LearnedPositions(nn.Module):
+    """Adds P_s[place] + P_t[frame] to hidden (PAPER: §3.3; P_t starts at zero, and is absent when frames = 1)."""
+
+    def __init__(self, settings: LearnedPositionsSettings, width: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.places = nn.Parameter(torch.randn(settings.rows * settings.columns, width) * 0.02)
+        self.frames = nn.Parameter(torch.zeros(settings.frames, width)) if settings.frames > 1 else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden (B, T, h, w, D) → the same shape. The grid must be the table's."""
+        frames, rows, columns = hidden.shape[1:4]
+        table = self.settings
+        if (rows, columns) != (table.rows, table.columns) or frames > table.frames:
+            raise ShapeError(
+                f"learned positions are for {table.rows}×{table.columns} tokens and up to {table.frames} frames, "
+                f"got {rows}×{columns} and {frames}"
+            )
+        hidden = hidden + self.places.view(rows, columns, -1)
+        if self.frames is not None:
+            hidden = hidden + self.frames[:frames, None, None]
+        return hidden
+
+
+class RotaryPositionsSettings(Settings):
+    """Rotary angles position·base^(−i/n) over n pairs an axis; a quarter of the pairs go to time, the rest to rows,
+    columns.
+
+    `base` sets the slowest turn: about 2π·base tokens.
+    """
+
+    kind: Literal["rotary"] = "rotary"
+    base: PositiveFloat = Field(default=100.0, gt=1.0)
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Cosines and sines (T·S, head width / 2) of the angles of the S tokens of each of T frames."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def turn(self, x: Tensor) -> Tensor:
+        """Queries or keys (…, N, head width), turned. Computed in float32, returned in x's type."""
+        first, second = x.chunk(2, dim=-1)
+        turned = torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], dim=-1)
+        return turned.to(x.dtype)
+
+    def frames(self, start: int, stop: int, tokens: int) -> Rotary:
+        """The part that belongs to frames start … stop − 1 of `tokens` tokens each."""
+        part = slice(start * tokens, stop * tokens)
+        return Rotary(self.cos[part], self.sin[part])
+
+
+def rotary_table(
+    settings: RotaryPositionsSettings, frames: int, rows: int, columns: int, head_width: int, device: torch.device
+) -> Rotary:
+    """Angles of a (T, h, w) grid, row-major, for heads of `head_width` (even)."""
+    pairs = head_width // 2
+    time_pairs = pairs // 4
+    row_pairs = (pairs - time_pairs) // 2
+    axes = [(frames, time_pairs), (rows, row_pairs), (columns, pairs - time_pairs - row_pairs)]
+    angles = []
+    for axis, (size, count) in enumerate(axes):
+        speeds = settings.base ** (-torch.arange(count, dtype=torch.float64, device=device) / max(count, 1))
+        angle = torch.arange(size, dtype=torch.float64, device=device)[:, None] * speeds
+        shape = [1, 1, 1, count]
+        shape[axis] = size
+        angles.append(angle.view(shape).expand(frames, rows, columns, count))
+    table = torch.cat(angles, dim=-1).reshape(frames * rows * columns, pairs)
+    return Rotary(table.cos().float(), table.sin().float())

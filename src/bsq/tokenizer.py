@@ -1,0 +1,221 @@
+"""Pixels ↔ Codes: the waist of the house. What enters: pixels in [−1, 1]. What leaves: `Codes`, and pixels again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bsq.codes import Codes
+from bsq.errors import CodesError, SettingsError, ShapeError
+from bsq.layers.positions import LearnedPositionsSettings
+from bsq.quantizers import QuantizerSettings, build_quantizer
+from bsq.quantizers.base import Quantized
+from bsq.settings import Settings
+from bsq.tiling import Tiling, blend_tiles, cut_tiles
+from bsq.vit.decoder import Decoder
+from bsq.vit.encoder import Encoder
+from bsq.vit.transformer import TransformerSettings
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+
+
+class TokenizerSettings(Settings):
+    """Everything that fixes a tokenizer's shape: side of a patch in pixels, quantizer, encoder and decoder."""
+
+    patch: int = Field(default=8, ge=1)
+    quantizer: QuantizerSettings
+    encoder: TransformerSettings = TransformerSettings()
+    decoder: TransformerSettings = TransformerSettings()
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a training step sees: pixels (B, 3, T, H, W), not clamped, and what the quantizer made of the latent."""
+
+    pixels: Tensor
+    quantized: Quantized
+
+
+class Tokenizer(
+    nn.Module,
+    PyTorchModelHubMixin,
+    coders={TokenizerSettings: (lambda s: s.model_dump(mode="json"), lambda d: TokenizerSettings.model_validate(d))},
+    library_name="bsq",
+    tags=["image-tokenizer", "binary-spherical-quantization"],
+    repo_url="",
+    license="mit",
+):
+    """A visual tokenizer.
+
+    >>> tokenizer = bsq.load("biscuit-s")
+    >>> codes = tokenizer.encode(pixels)             # pixels (B, 3, H, W) or (B, 3, T, H, W) in [−1, 1]
+    >>> again = tokenizer.decode(codes, size=(H, W)) # (B, 3, T, H, W)
+    """
+
+    def __init__(self, settings: TokenizerSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.quantizer = build_quantizer(settings.quantizer)
+        self.encoder = Encoder(settings.encoder, settings.patch, self.quantizer.latent_width)
+        self.decoder = Decoder(settings.decoder, settings.patch, self.quantizer.code_width)
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels."""
+        return self.settings.patch
+
+    @property
+    def radices(self) -> tuple[int, ...]:
+        """Radices of a whole code; empty for a continuous latent."""
+        return self.quantizer.radices
+
+    @property
+    def code_hash(self) -> str:
+        """SHA-256 (hex) of all that gives codes their meaning: patch, quantizer and encoder, settings and weights.
+
+        The decoder is left out: several decoders may serve the same codes.
+        """
+        digest = hashlib.sha256()
+        part = self.settings.model_dump_json(include={"patch", "quantizer", "encoder"})
+        digest.update(part.encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            if name.startswith(("encoder.", "quantizer.")):
+                digest.update(f"{name}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of tokens of a picture of that many pixels.
+
+        The picture is padded to whole patches and, in models with learned positions, to at least one tile.
+        """
+        rows, columns = -(-height // self.patch), -(-width // self.patch)
+        tiling = self._tiling()
+        return (rows, columns) if tiling is None else (max(rows, tiling.rows), max(columns, tiling.columns))
+
+    def forward(self, pixels: Tensor, kept: Tensor | None = None) -> Reconstruction:
+        """Training: pixels (B, 3, T, H, W) of whole patches; `kept` (B,) int64, how many digits of each sample to
+        keep.
+        """
+        quantized = self.quantizer(self.encoder(pixels), kept)
+        return Reconstruction(self.decoder(quantized.quantized), quantized)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, bits: int | None = None) -> Codes:
+        """Pixels → codes.
+
+        Args:
+            pixels: float (B, 3, H, W) or (B, 3, T, H, W) in [−1, 1], any height and width.
+            bits: keep only the first `bits` digits of each code (default: all).
+
+        Returns:
+            Codes on the grid (B, T, *self.grid(H, W)).
+
+        Raises:
+            ShapeError: wrong rank, channels, dtype or an empty axis. SettingsError: `bits` out of range, or a
+            continuous latent. NumericsError: pixels or latents that are not numbers.
+        """
+        clip = _as_clip(pixels).to(self._device)
+        self._check_discrete()
+        if bits is not None:
+            self._check_bits(bits)
+        rows, columns = self.grid(*clip.shape[-2:])
+        clip = _pad_to(clip, rows * self.patch, columns * self.patch)
+        tiling = self._tiling()
+        if tiling is None:
+            digits = self.quantizer.digits(self.encoder(clip))
+        else:
+            digits = cut_tiles(clip, tiling, self.patch, lambda tile: self.quantizer.digits(self.encoder(tile)))
+        codes = Codes(digits, self.radices)
+        return codes if bits is None else codes.first(bits)
+
+    @torch.no_grad()
+    def decode(self, codes: Codes, size: tuple[int, int] | None = None) -> Tensor:
+        """Codes → pixels float32 (B, 3, T, H, W) in [−1, 1]. Mirror of `encode`.
+
+        Args:
+            codes: all digits or the first k of them.
+            size: (H, W) to crop to; default: the whole grid, h·p × w·p.
+
+        Raises:
+            CodesError: radices that are not a prefix of this tokenizer's. ShapeError: `size` larger than the grid.
+        """
+        self._check_discrete()
+        if codes.radices != self.radices[: codes.length]:
+            raise CodesError(f"these codes have radices {_brief(codes.radices)}, the tokenizer {_brief(self.radices)}")
+        grid = codes.shape[2] * self.patch, codes.shape[3] * self.patch
+        height, width = size or grid
+        smallest = self.grid(1, 1)
+        if codes.shape[2] < smallest[0] or codes.shape[3] < smallest[1]:
+            raise ShapeError(
+                f"codes of {codes.shape[2]}×{codes.shape[3]} tokens are smaller than this model's tile {smallest}"
+            )
+        if not (0 < height <= grid[0] and 0 < width <= grid[1]):
+            raise ShapeError(f"cannot crop to {height}×{width} pixels: these codes hold {grid[0]}×{grid[1]}")
+        digits = codes.digits.to(self._device)
+        tiling = self._tiling()
+        if tiling is None:
+            pixels = self.decoder(self.quantizer.lookup(digits))
+        else:
+            pixels = blend_tiles(digits, tiling, self.patch, lambda tile: self.decoder(self.quantizer.lookup(tile)))
+        return pixels[..., :height, :width].float().clamp(-1, 1)
+
+    def reconstruct(self, pixels: Tensor, bits: int | None = None) -> Tensor:
+        """decode(encode(pixels)), in the rank and size of `pixels`; for a continuous latent, through its mean."""
+        height, width = pixels.shape[-2:]
+        again = self.decode(self.encode(pixels, bits), (height, width))
+        return again if pixels.ndim == 5 else again[:, :, 0]
+
+    @property
+    def _device(self) -> torch.device:
+        return self.encoder.embed.weight.device
+
+    def _tiling(self) -> Tiling | None:
+        match self.settings.encoder.positions:
+            case LearnedPositionsSettings(rows=rows, columns=columns):
+                return Tiling(rows, columns)
+            case _:
+                return None
+
+    def _check_discrete(self) -> None:
+        if not self.radices:
+            raise SettingsError(
+                f"a {self.settings.quantizer.kind} tokenizer has a continuous latent and makes no codes"
+            )
+
+    def _check_bits(self, bits: int) -> None:
+        if not 1 <= bits <= len(self.radices):
+            raise SettingsError(f"bits must be 1 to {len(self.radices)} for this tokenizer, got {bits}")
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, save_directory / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def _as_clip(pixels: Tensor) -> Tensor:
+    if not pixels.is_floating_point() or pixels.ndim not in (4, 5) or pixels.shape[1] != 3 or 0 in pixels.shape:
+        raise ShapeError(
+            "pixels must be float (B, 3, H, W) or (B, 3, T, H, W), none of them empty; "
+            f"got {pixels.dtype} {tuple(pixels.shape)}"
+        )
+    clip = pixels if pixels.ndim == 5 else pixels[:, :, None]
+    return clip.float()
+
+
+def _pad_to(clip: Tensor, height: int, width: int) -> Tensor:
+    """Repeat the last row and column until the clip is height × width."""
+    down, right = height - clip.shape[-2], width - clip.shape[-1]
+    return F.pad(clip, (0, right, 0, down, 0, 0), mode="replicate") if down or right else clip
+
+
+def _brief(radices: tuple[int, ...]) -> str:
+    return f"{radices[0]}^{len(radices)}" if len(set(radices)) == 1 else str(radices)

@@ -1,0 +1,1 @@
+"""The encoder (pixels → latent) and decoder (code → pixels): vision transformers on a grid of patches."""

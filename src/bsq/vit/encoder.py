@@ -1,0 +1,24 @@
+"""Pixels → latent. What enters: pixels (B, 3, T, H, W), H and W multiples of the patch. What leaves: latent (B, T, h,
+w, C).
+"""
+
+from torch import Tensor, nn
+
+from bsq.layers.patches import patchify
+from bsq.vit.transformer import Transformer, TransformerSettings, initialise
+
+
+class Encoder(nn.Module):
+    """Patchify, Linear without bias, transformer, Linear to the quantizer's channels."""
+
+    def __init__(self, settings: TransformerSettings, patch: int, latent_width: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.embed = nn.Linear(3 * patch * patch, settings.width, bias=False)
+        self.body = Transformer(settings)
+        self.to_latent = nn.Linear(settings.width, latent_width)
+        initialise(self)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        hidden = self.embed(patchify(pixels, self.patch))
+        return self.to_latent(self.body(hidden))

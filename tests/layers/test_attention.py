@@ -1,0 +1,83 @@
+import pytest
+import torch
+
+from bsq.layers.attention import Attention, attend, attend_frame_by_frame, attend_plain
+from bsq.layers.positions import RotaryPositionsSettings, rotary_table
+
+
+def rotary(frames, rows, columns, head_width=16):
+    return rotary_table(RotaryPositionsSettings(), frames, rows, columns, head_width, torch.device("cpu"))
+
+
+def test_plain_and_fused_attention_agree_forward_and_backward():
+    torch.manual_seed(0)
+    seen = torch.rand(2, 1, 12, 12) > 0.4
+    seen |= torch.eye(12, dtype=torch.bool)
+    results = []
+    for form in (attend, attend_plain):
+        torch.manual_seed(1)
+        q, k, v = (torch.randn(2, 3, 12, 8, requires_grad=True) for _ in range(3))
+        out = form(q, k, v, seen)
+        out.square().sum().backward()
+        results.append((out, q.grad, k.grad, v.grad))
+    for fused, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_frame_by_frame_equals_the_dense_block_causal_mask(frames):
+    torch.manual_seed(0)
+    places = 6
+    q, k, v = (torch.randn(2, 3, frames * places, 8) for _ in range(3))
+    frame = torch.arange(frames).repeat_interleave(places)
+    dense = attend(q, k, v, (frame[:, None] >= frame[None, :])[None, None])
+    torch.testing.assert_close(attend_frame_by_frame(q, k, v, None, frames), dense, atol=1e-6, rtol=1e-6)
+
+
+def test_changing_a_frame_leaves_earlier_frames_equal():
+    torch.manual_seed(0)
+    attention = Attention(32, 16, "causal")
+    tokens = torch.randn(2, 4, 6, 32)
+    changed = tokens.clone()
+    changed[:, 2] += 1
+    before, after = attention(tokens, rotary(4, 2, 3), None), attention(changed, rotary(4, 2, 3), None)
+    assert torch.equal(before[:, :2], after[:, :2])
+    assert (before[:, 2:] != after[:, 2:]).any()
+
+
+def test_full_time_sees_the_future():
+    torch.manual_seed(0)
+    attention = Attention(32, 16, "full")
+    tokens = torch.randn(1, 3, 6, 32)
+    changed = tokens.clone()
+    changed[:, 2] += 1
+    assert (attention(tokens, None, None)[:, 0] != attention(changed, None, None)[:, 0]).any()
+
+
+def test_regions_keep_tokens_apart():
+    torch.manual_seed(0)
+    attention = Attention(32, 16, "causal")
+    tokens = torch.randn(1, 2, 6, 32)
+    regions = torch.tensor([[0, 0, 1, 1, 1, 0]])
+    changed = tokens.clone()
+    changed[:, :, 2] += 1
+    before, after = attention(tokens, None, regions), attention(changed, None, regions)
+    assert torch.equal(before[:, :, [0, 1, 5]], after[:, :, [0, 1, 5]])
+    assert (before[:, :, [2, 3, 4]] != after[:, :, [2, 3, 4]]).all(-1).all()
+
+
+def test_rotary_scores_depend_on_differences_alone():
+    table = rotary(4, 8, 8)
+    q, k = torch.randn(16), torch.randn(16)
+    turned_q = table.turn(q.expand(1, 1, 256, 16))[0, 0].view(4, 8, 8, 16)
+    turned_k = table.turn(k.expand(1, 1, 256, 16))[0, 0].view(4, 8, 8, 16)
+    near = turned_q[0, 1, 2] @ turned_k[1, 3, 1]
+    far = turned_q[2, 5, 7] @ turned_k[3, 7, 6]
+    torch.testing.assert_close(near, far, atol=1e-5, rtol=1e-5)
+    assert (turned_q[0, 1, 2] @ turned_k[1, 3, 1] - turned_q[0, 1, 2] @ turned_k[1, 4, 1]).abs() > 1e-4
+
+
+def test_rotary_leaves_frame_zero_of_a_clip_as_a_picture():
+    clip, picture = rotary(3, 4, 5), rotary(1, 4, 5)
+    assert torch.equal(clip.frames(0, 1, 20).cos, picture.cos)
+    assert torch.equal(clip.frames(0, 1, 20).sin, picture.sin)

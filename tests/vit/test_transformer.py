@@ -1,0 +1,92 @@
+import pytest
+import torch
+from pydantic import ValidationError
+
+import bsq.vit.transformer as transformer
+from bsq.errors import ShapeError
+from bsq.layers.positions import LearnedPositionsSettings, RotaryPositionsSettings
+from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings
+from bsq.vit.transformer import Transformer, TransformerSettings, map_in_portions
+
+SMALL = TransformerSettings(width=32, depth=3, head_width=16, attention=WindowAttentionSettings(size=4))
+
+
+def build(**changes) -> Transformer:
+    torch.manual_seed(0)
+    return Transformer(SMALL.model_copy(update=changes)).eval()
+
+
+def test_portions_change_nothing(monkeypatch):
+    body = build()
+    hidden = torch.randn(2, 1, 13, 9, 32)
+    with torch.no_grad():
+        whole = body(hidden)
+        monkeypatch.setattr(transformer, "PORTION", 20)
+        torch.testing.assert_close(body(hidden), whole, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(map_in_portions(body.norm_in, hidden), body.norm_in(hidden))
+
+
+def test_recomputing_gives_the_same_gradients():
+    body = build()
+    hidden = torch.randn(1, 1, 8, 8, 32)
+    gradients = []
+    for recompute in (False, True):
+        body.zero_grad()
+        body.recompute = recompute
+        body(hidden).square().sum().backward()
+        gradients.append([p.grad.clone() for p in body.parameters()])
+    for once, twice in zip(*gradients, strict=True):
+        torch.testing.assert_close(once, twice)
+
+
+def test_windows_pass_information_across_their_borders_in_time():
+    """Two blocks reach the neighbouring window; one alone does not."""
+    hidden = torch.randn(1, 1, 8, 8, 32)
+    changed = hidden.clone()
+    changed[0, 0, 0, 3] += torch.randn(32)
+    for depth, reached in ((1, False), (2, True)):
+        body = build(depth=depth)
+        difference = (body(hidden) - body(changed))[0, 0, :, 4:].abs().max()
+        assert (difference > 1e-7) == reached
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 48},
+        {"depth": 2},
+        {"head_width": 8},
+        {"mlp_ratio": 2},
+        {"positions": LearnedPositionsSettings(rows=8, columns=8, frames=2)},
+        {"positions": RotaryPositionsSettings(base=7.0)},
+        {"attention": FullAttentionSettings()},
+        {"attention": WindowAttentionSettings(size=2)},
+        {"time": "full"},
+    ],
+)
+def test_every_setting_changes_the_result(change):
+    plain, other = build(), build(**change)
+    for body in (plain, other):
+        torch.manual_seed(2)
+        for parameter in body.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    width = change.get("width", 32)
+    torch.manual_seed(3)
+    hidden = torch.randn(1, 2, 8, 8, 48)
+    assert not torch.equal(plain(hidden[..., :32])[..., :8], other(hidden[..., :width])[..., :8])
+
+
+def test_learned_positions_refuse_another_grid():
+    body = build(positions=LearnedPositionsSettings(rows=4, columns=4, frames=2))
+    body(torch.randn(1, 2, 4, 4, 32))
+    with pytest.raises(ShapeError, match="4×4 tokens and up to 2 frames, got 4×5 and 1"):
+        body(torch.randn(1, 1, 4, 5, 32))
+    with pytest.raises(ShapeError, match="got 4×4 and 3"):
+        body(torch.randn(1, 3, 4, 4, 32))
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValidationError, match="not a multiple of head_width"):
+        TransformerSettings(width=100, head_width=64)
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        TransformerSettings(widht=100)
