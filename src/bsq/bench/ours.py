@@ -1,0 +1,50 @@
+"""`.bsq` files in the same harness. What enters: uint8 (H, W, 3) and bits a code. What leaves: a stream, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import PositiveInt
+
+from bsq.codec.picture import compress, decompress, named_model
+from bsq.errors import SettingsError
+from bsq.prior.base import Prior
+from bsq.settings import Settings
+from bsq.tokenizer import Tokenizer
+
+
+class OursSettings(Settings):
+    """A tokenizer and the numbers of bits a code at which its files are written."""
+
+    kind: Literal["bsq"] = "bsq"
+    model: str = "biscuit-s"  # a bundled name, a folder or a hub id
+    bits: tuple[PositiveInt, ...] | None = None  # None: quarters of a code's length
+
+
+class OursCodec:
+    """Quality is the number of bits a code keeps; the prior is the best one for the tokenizer unless one is given."""
+
+    name = "bsq"
+
+    def __init__(self, settings: OursSettings, tokenizer: Tokenizer | None = None, prior: Prior | None = None) -> None:
+        """`tokenizer` is used in place of `settings.model`."""
+        self.tokenizer = tokenizer or named_model(settings.model)
+        self._prior = prior
+        length = len(self.tokenizer.radices)
+        self._bits = tuple(sorted(settings.bits or {max(1, length * quarter // 4) for quarter in (1, 2, 3, 4)}))
+        if self._bits[-1] > length:
+            raise SettingsError(f"bits go up to {length} for {settings.model}, got {self._bits[-1]}")
+        self.label = "bsq"
+        chosen = prior.name if prior else "default"
+        self.description = f"model {settings.model}, prior {chosen}, patch {self.tokenizer.patch}"
+
+    def qualities(self) -> Sequence[float]:
+        return self._bits
+
+    def encode(self, picture: np.ndarray, quality: float) -> bytes:
+        return compress(picture, self.tokenizer, bits=int(quality), prior=self._prior)
+
+    def decode(self, data: bytes) -> np.ndarray:
+        return decompress(data, self.tokenizer)
