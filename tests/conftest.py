@@ -46,14 +46,40 @@ def photo() -> Callable[[str], Path]:
     return lambda name: paths[name]
 
 
-@pytest.fixture(scope="session")
-def tiny_tokenizer() -> Tokenizer:
-    """A random tokenizer of 12 nested bits, patch 8: pictures come out as noise, but files, sizes and bits are real."""
+def make_tiny_tokenizer(seed: int) -> Tokenizer:
     import torch
 
     from bsq.tokenizer import Tokenizer, TokenizerSettings
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     transformer = {"width": 32, "depth": 1, "head_width": 16}
     settings = {"patch": 8, "quantizer": {"kind": "bsq", "bits": 12}, "encoder": transformer, "decoder": transformer}
     return Tokenizer(TokenizerSettings.model_validate(settings)).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """A random tokenizer of 12 bits, patch 8: pictures come out as noise, but files, sizes and bits are real."""
+    return make_tiny_tokenizer(0)
+
+
+@pytest.fixture(scope="session")
+def other_tokenizer() -> Tokenizer:
+    """As `tiny_tokenizer`, with other weights."""
+    return make_tiny_tokenizer(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `tiny_tokenizer`."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_model(other_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `other_tokenizer`."""
+    folder = tmp_path_factory.mktemp("models") / "other"
+    other_tokenizer.save_pretrained(folder)
+    return folder

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import typer
 
 from bsq.cli.failures import reason, report, say
 from bsq.cli.plan import Job
+from bsq.errors import MediaError, SettingsError, StreamError
 
 SOME_FAILED = 1
 
@@ -44,9 +46,8 @@ def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
     """Do all jobs. Raises the error of a lone job, and typer.Exit(1) if some of many failed."""
     warnings.simplefilter("ignore")  # Pillow's remarks on sloppy files; ours arrive as notes
     if len(jobs) == 1:
-        with progress(jobs) as bar:
+        with progress(jobs), naming(jobs[0]):
             done = work(jobs[0])
-            bar.advance()
         if not manner.quiet:
             say(done.line)
         return
@@ -55,7 +56,10 @@ def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
         for job in jobs:
             bar.show(job.name)
             try:
-                results.append(work(job))
+                with naming(job):
+                    results.append(work(job))
+            except SettingsError:
+                raise  # the request is at fault, not this input
             except Exception as error:
                 failures += 1
                 bar.above(lambda job=job, error=error: tell_failure(job.name, error, manner.debug))  # type: ignore[misc]
@@ -67,10 +71,21 @@ def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
         raise typer.Exit(SOME_FAILED)
 
 
+@contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Errors about an input say which, where they do not already."""
+    try:
+        yield
+    except (MediaError, StreamError) as error:
+        if job.name in str(error) or str(job.target) in str(error):
+            raise
+        raise type(error)(f"{job.name}: {error}") from error
+
+
 def tell_failure(name: str, error: Exception, debug: bool) -> None:
     if debug:
         report(error, debug)
-    typer.secho(f"failed: {name}: {reason(error)}", fg="red", err=True)
+    typer.secho(f"failed: {reason(error) if name in str(error) else f'{name}: {reason(error)}'}", fg="red", err=True)
 
 
 def summary(results: list[Done], verb: str, seconds: float) -> str:

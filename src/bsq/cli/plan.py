@@ -170,7 +170,7 @@ def write(place: Place, data: bytes, force: bool) -> None:
 def check_free(place: Place, force: bool) -> None:
     """Say so before the work is done, rather than after."""
     if isinstance(place, Path) and not force and place.is_file():
-        raise MediaError(f"{place} exists already; -f replaces it")
+        raise MediaError(f"{place} exists already; -f replaces it, -o names another")
 
 
 def refuse_terminal(jobs: list[Job]) -> None:

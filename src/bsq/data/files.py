@@ -35,7 +35,7 @@ def write_file(path: str | os.PathLike[str], data: bytes, existing: Existing = E
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
             write_through(target, data)
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         draft = target.parent / f".bsq-{secrets.token_hex(6)}.part"
         try:
             write_draft(draft, data)
@@ -45,6 +45,13 @@ def write_file(path: str | os.PathLike[str], data: bytes, existing: Existing = E
                 draft.unlink()
     except OSError as error:
         raise MediaError(f"cannot write {path}: {plain_reason(error)}") from error
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
 
 
 def write_through(device: Path, data: bytes) -> None:
@@ -83,7 +90,7 @@ def plain_reason(error: OSError) -> str:
     """The reason of an OSError in the user's words, with the next step where there is one."""
     match error.errno:
         case errno.EEXIST:
-            return "it exists already; -f (Existing.REPLACE) replaces it"
+            return "it exists already; -f (Existing.REPLACE) replaces it, another -o keeps it"
         case errno.ENOSPC | errno.EDQUOT:
             return "the disk is full"
         case errno.EACCES | errno.EPERM | errno.EROFS:

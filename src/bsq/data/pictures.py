@@ -64,7 +64,7 @@ def read_picture(source: Source, limit: int = MAX_PIXELS) -> Picture:
     """
     name, data = name_of(source), read_bytes(source)
     if not data:
-        raise MediaError(f"{name} is empty: 0 bytes, a picture wanted")
+        raise MediaError(f"{name} is empty, 0 bytes")
     notes: list[str] = []
     try:
         with lifted_bomb_check():

@@ -1,0 +1,129 @@
+"""Pictures through streams and back: sizes are exact, codes are what the tokenizer made, wrong models are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bsq
+from bsq.codec import picture as door
+from bsq.codec.header import Limits
+from bsq.codec.picture import compress, decompress, describe, find_model, named_model, verify
+from bsq.codec.stream import inspect, read_codes, write_codes
+from bsq.codes import Codes
+from bsq.data.pictures import encode_picture, to_pixels, to_uint8
+from bsq.errors import CheckpointError, LimitError, MediaError, SettingsError, ShapeError, WrongModelError
+from bsq.prior.uniform import UniformPrior
+from bsq.tokenizer import Tokenizer
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (8, 8), (37, 53), (7, 130), (64, 9)])
+def test_the_size_is_restored_exactly(tiny_tokenizer: Tokenizer, height: int, width: int) -> None:
+    picture = noise(height, width)
+    again = decompress(compress(picture, tiny_tokenizer), tiny_tokenizer)
+    assert again.dtype == np.uint8
+    assert again.shape == (height, width, 3)
+    assert np.array_equal(again, to_uint8(tiny_tokenizer.reconstruct(to_pixels(picture))))
+
+
+@pytest.mark.parametrize("bits", [None, 1, 5, 12])
+def test_the_stream_holds_the_codes(tiny_tokenizer: Tokenizer, bits: int | None) -> None:
+    picture = noise(40, 24)
+    stream = compress(picture, tiny_tokenizer, bits)
+    assert read_codes(stream).codes == tiny_tokenizer.encode(to_pixels(picture), bits)
+    assert inspect(stream).info.kept == (bits or 12)
+    verify(stream, tiny_tokenizer)
+
+
+def test_fewer_bits_make_smaller_files(tiny_tokenizer: Tokenizer) -> None:
+    sizes = [len(compress(noise(128, 128), tiny_tokenizer, bits)) for bits in (1, 4, 8, 12)]
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] < 16 * 16 * 12 / 8 + 100
+
+
+def test_paths_and_bytes_are_pictures_too(tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
+    picture = noise(20, 30)
+    data = encode_picture(picture, ".png")
+    (tmp_path / "a.png").write_bytes(data)
+    wanted = compress(picture, tiny_tokenizer)
+    assert compress(data, tiny_tokenizer) == compress(tmp_path / "a.png", tiny_tokenizer) == wanted
+
+
+def test_the_front_door_leads_here(tiny_tokenizer: Tokenizer, tiny_model: Path) -> None:
+    picture = noise(16, 16)
+    stream = bsq.compress(picture, str(tiny_model))
+    assert np.array_equal(bsq.decompress(stream, tiny_model), decompress(stream, tiny_tokenizer))
+    assert bsq.load(tiny_model).code_hash == tiny_tokenizer.code_hash
+    assert bsq.Tokenizer is Tokenizer
+    assert bsq.Codes is Codes
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        bsq.nonsense  # noqa: B018
+
+
+def test_another_model_is_refused(tiny_tokenizer: Tokenizer, other_tokenizer: Tokenizer) -> None:
+    stream = compress(noise(8, 8), tiny_tokenizer)
+    with pytest.raises(WrongModelError, match=tiny_tokenizer.code_hash[:16]):
+        decompress(stream, other_tokenizer)
+    with pytest.raises(WrongModelError, match=r"none of the bundled ones.*--model"):
+        decompress(stream)
+
+
+def test_bundled_models_are_found_by_hash(
+    tiny_tokenizer: Tokenizer, other_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = {"other": other_tokenizer, "tiny": tiny_tokenizer}
+    monkeypatch.setattr(door, "bundled_models", lambda: sorted(shelf))
+    monkeypatch.setattr(door, "bundled_model", lambda name, device: shelf[name])
+    stream = compress(noise(8, 8), tiny_tokenizer)
+    assert find_model(inspect(stream).info) is tiny_tokenizer
+    assert decompress(stream).shape == (8, 8, 3)
+    assert named_model("other") is other_tokenizer
+
+
+def test_a_name_in_a_stream_is_not_followed(
+    tiny_tokenizer: Tokenizer, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(name: object, device: str = "cpu") -> Tokenizer:
+        raise AssertionError(f"{name} was loaded")
+
+    info = replace(describe(tiny_tokenizer, 8, 8, 12), tokenizer=str(tiny_model))
+    monkeypatch.setattr(door, "bundled_models", list)
+    monkeypatch.setattr(door, "load", forbidden)
+    with pytest.raises(WrongModelError, match="tiny"):
+        find_model(info)
+
+
+def test_folders_leave_no_name_in_the_file(tiny_model: Path) -> None:
+    assert inspect(compress(noise(8, 8), tiny_model)).info.tokenizer == ""
+
+
+def test_bad_requests(tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
+    picture = noise(8, 8)
+    for bits in (0, 13, -1):
+        with pytest.raises(SettingsError, match=r"bits must be 1 to 12"):
+            compress(picture, tiny_tokenizer, bits)
+    with pytest.raises(ShapeError, match="uint8"):
+        compress(picture.astype(float), tiny_tokenizer)
+    with pytest.raises(CheckpointError, match="no model"):
+        compress(picture, "no-such-model")
+    with pytest.raises(MediaError, match="no such file"):
+        compress(tmp_path / "missing.png", tiny_tokenizer)
+
+
+def test_limits_and_videos(tiny_tokenizer: Tokenizer) -> None:
+    stream = compress(noise(16, 16), tiny_tokenizer)
+    with pytest.raises(LimitError, match="256 pixels, the limit is 255"):
+        decompress(stream, tiny_tokenizer, limits=Limits(pixels=255))
+    codes = tiny_tokenizer.encode(to_pixels(noise(16, 16)))
+    two = Codes(codes.digits.repeat(1, 2, 1, 1, 1), codes.radices)
+    info = replace(describe(tiny_tokenizer, 16, 16, 12), frames=2, frame_rate=Fraction(25))
+    with pytest.raises(MediaError, match="a video of 2 frames"):
+        decompress(write_codes(two, info, UniformPrior()), tiny_tokenizer)
