@@ -128,7 +128,7 @@ class Codes:
         table = bits.reshape(tokens, width)
         for run, size in _runs(radices):
             stop = start + size * (run.stop - run.start)
-            digits[:, run] = from_bits(table[:, start:stop].reshape(-1), size).reshape(tokens, -1)
+            digits[:, run] = from_bits(table[:, start:stop].reshape(-1), size).reshape(digits[:, run].shape)
             start = stop
         return Codes(torch.from_numpy(digits).reshape(*shape, len(radices)), radices)
 

@@ -60,7 +60,7 @@ class DigitEncoder:
 
 
 class DigitDecoder:
-    """Mirror of `DigitEncoder`: bytes to digits. Bytes that no encoder wrote give arbitrary digits or DamagedStreamError."""
+    """Mirror of `DigitEncoder`: bytes to digits. Bytes no encoder wrote give any digits or DamagedStreamError."""
 
     def __init__(self, data: bytes) -> None:
         padded = data + bytes(-len(data) % WORD_BYTES)

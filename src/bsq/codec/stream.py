@@ -8,6 +8,7 @@ measures.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -202,7 +203,7 @@ def _write_group(codes: Codes, prior: Prior, writer: ContainerWriter) -> None:
 
 
 def _read_group(
-    digits: np.ndarray, known: np.ndarray, conversation: Conversation, radices: tuple[int, ...], chunks: Iterator[Chunk]
+    digits: np.ndarray, known: np.ndarray, conversation: Conversation, radices: tuple[int, ...], chunks: deque[Chunk]
 ) -> bool:
     """Fill `digits` and `known` (n, L) from the chunks; False if they run out before the conversation ends."""
     question = next(conversation, None)
@@ -211,9 +212,9 @@ def _read_group(
         if question.chunk >= end:
             if source is not None:
                 source.close()
-            chunk = next(chunks, None)
-            if chunk is None:
+            if not chunks:
                 return False
+            chunk = chunks.popleft()
             end += chunk.steps
             if question.chunk >= end:
                 raise DamagedStreamError("a chunk holds no digits")
@@ -236,15 +237,16 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
     grid, radices = info.grid, info.kept_radices
     digits = np.zeros((grid.tokens, info.kept), np.uint8 if max(radices) <= 256 else np.int32)
     known = np.zeros(digits.shape, bool)
-    chunks = iter(container.chunks)
+    chunks = deque(container.chunks)
     start, whole = 0, True
     for group in info.groups:
         part = slice(start, start + group.tokens)
         start += group.tokens
-        whole = _read_group(digits[part], known[part], prior.converse(group, radices), radices, chunks)
+        # Without a chunk the prior, which may be slow, is not even asked.
+        whole = bool(chunks) and _read_group(digits[part], known[part], prior.converse(group, radices), radices, chunks)
         if not whole:
             break
-    if next(chunks, None) is not None or (not whole and container.trouble is None):
+    if chunks or (not whole and container.trouble is None):
         raise DamagedStreamError("the chunks do not fit the digits")
     shape = (grid.frames, grid.height, grid.width, info.kept)
     codes = Codes(torch.from_numpy(digits).reshape(1, *shape), radices)

@@ -1,0 +1,274 @@
+"""Codes to streams and back, cut short, damaged, and by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streams import EchoPrior, Sample, describe, likely_codes, sample, samples
+
+from bsq.codec.container import Form
+from bsq.codec.stream import check_tokenizer, inspect, read_available, read_codes, short_hash, write_codes
+from bsq.codes import Codes
+from bsq.errors import (
+    CodesError,
+    DamagedStreamError,
+    NotPortableError,
+    StreamError,
+    TruncatedStreamError,
+    WrongModelError,
+)
+from bsq.prior.base import Conversation, Grid, Question
+from bsq.prior.uniform import UniformPrior
+
+SAMPLES = samples()
+
+
+def read(data: bytes, kind: Sample) -> Codes:
+    return read_codes(data, [kind.prior]).codes
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_streams_come_back(name: str) -> None:
+    kind = SAMPLES[name]
+    decoded = read_codes(kind.data, [kind.prior])
+    assert decoded.codes == kind.codes
+    assert decoded.codes.radices == kind.info.kept_radices
+    assert decoded.info == kind.info
+    assert decoded.trouble is None
+    assert decoded.known.shape == kind.codes.shape[1:]
+    assert decoded.known.all()
+
+
+@pytest.mark.parametrize("length", [1, 36, 60, 256, 1024])
+@pytest.mark.parametrize("prior", [UniformPrior(), EchoPrior()], ids=["uniform", "echo"])
+def test_codes_of_any_length_survive_bit_for_bit(length: int, prior: UniformPrior | EchoPrior) -> None:
+    info = describe((2,) * length, height=64, width=96)
+    codes = Codes(torch.randint(0, 2, (1, 1, 8, 12, length)), (2,) * length)
+    assert read_codes(write_codes(codes, info, prior), [prior]).codes == codes
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(2, 300) | st.sampled_from([2, 65536]), min_size=1, max_size=12).map(tuple),
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_any_radices_and_sizes(radices: tuple[int, ...], height: int, width: int, echo: bool, seed: int) -> None:
+    prior = EchoPrior() if echo and max(radices) < 300 else UniformPrior()
+    info = describe(radices, height=height, width=width, patch=16)
+    codes = likely_codes(info, seed)
+    assert read_codes(write_codes(codes, info, prior), [prior]).codes == codes
+
+
+def test_golden_stream() -> None:
+    """The worked example of docs/format.md."""
+    info = describe((2,) * 12, height=20, width=30, kept=9)
+    digits = torch.tensor([[(7 * token + digit * digit) // 3 % 2 for digit in range(9)] for token in range(12)])
+    data = write_codes(Codes(digits.reshape(1, 1, 3, 4, 9), (2,) * 9), info, UniformPrior())
+    assert (
+        data.hex()
+        == "8f6273710d0a1a0a01000f06141e080c09000102030405060700d5e68c17250eb5eed7c31c738ec71e38c7138e1c738ec710037ebe11df1900861e"
+    )
+
+
+def test_golden_coded_stream() -> None:
+    info = describe((2, 2, 2, 3, 3), height=40, width=40, tokenizer="tiny")
+    digits = torch.tensor([[(token // 6 + digit // 3) % 2 for digit in range(5)] for token in range(25)])
+    data = write_codes(Codes(digits.reshape(1, 1, 5, 5, 5), info.radices), info, EchoPrior())
+    assert [chunk.form for chunk in inspect(data).chunks] == [Form.CODED]
+    assert (
+        data.hex()
+        == "8f6273710d0a1a0a0100254a28280805050302020300010203040506070474696e7904046563686f6563686f2d303031720611012815a6c10b58c46c5d08c9256ab6293154cbfab2b7fb55e480c4a40329b2f52a7281e902"
+    )
+
+
+def test_the_uniform_prior_stores_exactly_the_raw_bits() -> None:
+    kind = sample((2,) * 36, UniformPrior(), height=512, width=768, patch=16)
+    parts = inspect(kind.data)
+    assert parts.payload * 8 == parts.raw_bits == 36 * 32 * 48
+    assert {chunk.form for chunk in parts.chunks} == {Form.RAW}
+    assert parts.payload + parts.overhead == parts.total == len(kind.data)
+
+
+@pytest.mark.parametrize(("patch", "length"), [(16, 9), (16, 18), (16, 36), (8, 9), (8, 18), (8, 36)])
+@pytest.mark.parametrize("prior", [UniformPrior(), EchoPrior()], ids=["uniform", "echo"])
+def test_overhead_on_a_picture_is_at_most_100_bytes(patch: int, length: int, prior: UniformPrior | EchoPrior) -> None:
+    kind = sample((2,) * length, prior, height=512, width=768, patch=patch, tokenizer="biscuit-s")
+    assert inspect(kind.data).overhead <= 100
+
+
+def test_a_good_prior_shrinks_and_a_bad_one_costs_nothing_much() -> None:
+    good = sample((2,) * 36, height=128, width=192)
+    assert inspect(good.data).payload * 8 < 0.6 * inspect(good.data).raw_bits
+    info = describe((2,) * 36, height=128, width=192)
+    noise = Codes(torch.randint(0, 2, (1, 1, 16, 24, 36)), (2,) * 36)
+    parts = inspect(write_codes(noise, info, EchoPrior()))
+    assert {chunk.form for chunk in parts.chunks} == {Form.RAW}
+    assert parts.payload * 8 <= parts.raw_bits + 8 * len(parts.chunks)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_prefix_is_an_error_and_what_is_there_is_right(name: str) -> None:
+    kind = SAMPLES[name]
+    data, header, shares = kind.data, inspect(kind.data).header, []
+    for size in range(len(data)):
+        with pytest.raises(StreamError) as caught:
+            read(data[:size], kind)
+        assert isinstance(caught.value, TruncatedStreamError) == (size > 0)
+        if size < header:
+            with pytest.raises(StreamError):
+                read_available(data[:size], [kind.prior])
+            continue
+        some = read_available(data[:size], [kind.prior])
+        assert isinstance(some.trouble, TruncatedStreamError)
+        assert torch.equal(some.codes.digits[0][some.known], kind.codes.digits[0][some.known])
+        assert not some.codes.digits[0][~some.known].any()
+        shares.append(int(some.known.sum()))
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == kind.codes.digits.numel()
+
+
+def test_a_cut_keeps_the_important_digits() -> None:
+    kind = sample((2,) * 36, UniformPrior(), height=256, width=384)
+    data = kind.data
+    some = read_available(data[: len(data) // 2], [])
+    depth = some.known[0].sum(-1)
+    assert (depth == depth[0, 0]).all()
+    assert 0 < depth[0, 0] < 36
+    assert some.known[..., : int(depth[0, 0])].all()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_single_byte_change_is_found(name: str) -> None:
+    kind = SAMPLES[name]
+    data, rng = kind.data, np.random.default_rng(0)
+    for position in range(len(data)):
+        changes = [1 << bit for bit in range(8)] + rng.integers(1, 256, 4).tolist()
+        for change in changes:
+            changed = bytearray(data)
+            changed[position] ^= change
+            with pytest.raises(StreamError):
+                read(bytes(changed), kind)
+
+
+def test_every_byte_value_anywhere_is_found_and_never_taken_for_codes() -> None:
+    kind = sample((2,) * 5)
+    data = kind.data
+    for position in range(len(data)):
+        for value in set(range(256)) - {data[position]}:
+            changed = data[:position] + bytes([value]) + data[position + 1 :]
+            with pytest.raises(StreamError):
+                read(changed, kind)
+            try:
+                some = read_available(changed, [kind.prior])
+            except StreamError:
+                continue
+            assert torch.equal(some.codes.digits[0][some.known], kind.codes.digits[0][some.known])
+            assert some.trouble is not None
+
+
+def test_damage_ends_what_is_available() -> None:
+    kind = sample((2,) * 36, height=256, width=384)
+    data = bytearray(kind.data)
+    parts = inspect(kind.data)
+    data[parts.header + parts.chunks[0].framed + 50] ^= 4
+    with pytest.raises(DamagedStreamError, match="chunk 1"):
+        read(bytes(data), kind)
+    some = read_available(bytes(data), [kind.prior])
+    assert isinstance(some.trouble, DamagedStreamError)
+    assert 0 < some.known.sum() < some.known.numel()
+    assert torch.equal(some.codes.digits[0][some.known], kind.codes.digits[0][some.known])
+
+
+def test_bytes_after_the_end_are_damage() -> None:
+    kind = SAMPLES["raw picture"]
+    with pytest.raises(DamagedStreamError, match="3 bytes follow"):
+        read(kind.data + b"abc", kind)
+
+
+def test_the_prior_must_be_at_hand() -> None:
+    kind = SAMPLES["coded picture"]
+    for priors in ([], [EchoPrior(identity=b"echo-002")], [EchoPrior(name="masked")]):
+        with pytest.raises(WrongModelError, match="echo"):
+            read_codes(kind.data, priors)
+    assert read_codes(kind.data, [EchoPrior(identity=b"echo-002"), kind.prior]).codes == kind.codes
+
+
+def test_the_digest_finds_a_prior_that_answers_differently() -> None:
+    kind = SAMPLES["coded picture"]
+    with pytest.raises(DamagedStreamError, match="digest"):
+        read_codes(kind.data, [EchoPrior(certainty=60001)])
+    floating = replace(kind, prior=EchoPrior(portable=False))
+    with pytest.raises(NotPortableError, match="floating point"):
+        read_codes(floating.data, [EchoPrior(certainty=60001, portable=False)])
+    assert not inspect(floating.data).portable
+
+
+def test_the_tokenizer_must_be_the_one() -> None:
+    info = SAMPLES["coded picture"].info
+    check_tokenizer(info, info.code_hash.hex() + "00" * 24)
+    assert short_hash("ab" * 32) == b"\xab" * 8
+    with pytest.raises(WrongModelError, match="biscuit-s"):
+        check_tokenizer(info, "ab" * 32)
+
+
+def test_codes_must_fit_the_description() -> None:
+    kind = SAMPLES["raw picture"]
+    for codes in (
+        kind.codes.first(8),
+        Codes(kind.codes.digits.repeat(2, 1, 1, 1, 1), kind.codes.radices),
+        Codes(kind.codes.digits.repeat(1, 2, 1, 1, 1), kind.codes.radices),
+        Codes(kind.codes.digits, (3,) * 9),
+    ):
+        with pytest.raises(CodesError, match="description"):
+            write_codes(codes, kind.info, kind.prior)
+
+
+class TwicePrior(EchoPrior):
+    """Broken: asks for the first digit again."""
+
+    def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
+        yield next(super().converse(grid, radices))
+        yield from super().converse(grid, radices)
+
+
+class LazyPrior(EchoPrior):
+    """Broken: leaves the last digit out."""
+
+    def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
+        yield from super().converse(grid, radices[:-1])
+
+
+class BackwardPrior(EchoPrior):
+    """Broken: chunk numbers fall."""
+
+    def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
+        for question in UniformPrior().converse(grid, radices):
+            yield Question(question.tokens, question.digit, question.frequencies, len(radices) - question.chunk)
+
+
+@pytest.mark.parametrize(
+    ("prior", "says"), [(TwicePrior(), "twice"), (LazyPrior(), "unasked"), (BackwardPrior(), "decrease")]
+)
+def test_a_broken_prior_writes_nothing(prior: EchoPrior, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        sample((2,) * 4, prior).data  # noqa: B018
+
+
+def test_groups_of_frames_start_afresh() -> None:
+    whole, grouped = SAMPLES["video"], SAMPLES["grouped video"]
+    assert [grid.frames for grid in grouped.info.groups] == [2, 2, 1]
+    assert torch.equal(whole.codes.digits, grouped.codes.digits)
+    first = inspect(grouped.data)
+    cut = first.header + first.chunks[0].framed
+    some = read_available(grouped.data[:cut], [grouped.prior])
+    assert some.known[:2].all()
+    assert not some.known[2:].any()
