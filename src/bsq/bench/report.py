@@ -25,9 +25,9 @@ from bsq.errors import DataError, NumericsError
 
 PROTOCOL = (
     "Whole files in bytes, holding nothing but the picture (JPEG 2000 as a bare codestream). For each picture and rate "
-    "the largest file within the rate. RGB of the decoded file, whole numbers in 0 … 255; PSNR and MS-SSIM (pytorch-msssim "
-    "defaults) of each picture, then means over pictures; MS-SSIM in dB is −10·log10(1 − mean). LPIPS v0.1 with "
-    "SqueezeNet at full size. Seconds of one encode and one decode, the search left out."
+    "the largest file within the rate. RGB of the decoded file, whole numbers in 0 … 255; PSNR and MS-SSIM "
+    "(pytorch-msssim defaults) of each picture, then means over pictures; MS-SSIM in dB is −10·log10(1 − mean). "
+    "LPIPS v0.1 with SqueezeNet at full size. Seconds of one encode and one decode, the search left out."
 )
 HEADINGS = ("codec", "≤ bpp", "bpp", "PSNR dB", "MS-SSIM dB", "LPIPS-squeeze", "encode s", "decode s")
 

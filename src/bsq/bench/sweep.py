@@ -6,7 +6,6 @@ above the budget, that file is measured; its result says so.
 
 from __future__ import annotations
 
-import bisect
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -101,23 +100,54 @@ MEANS = ("budget_bits_per_pixel", "bits_per_pixel", "psnr", "encoding_time", "de
 
 def sweep(picture: Picture, codec: Codec, budgets: Sequence[int], perceptual: Distance | None) -> list[Written]:
     """One result for each budget of bytes, in their order."""
-    sizes: dict[float, int] = {}
-
-    def size(quality: float) -> int:
-        if quality not in sizes:
-            sizes[quality] = len(codec.encode(picture.pixels, quality))
-        return sizes[quality]
-
-    qualities = [largest_within(size, codec.qualities(), budget) for budget in budgets]
+    search = Search(codec.qualities(), lambda quality: len(codec.encode(picture.pixels, quality)))
     return [
-        _measure(picture, codec, quality, target, budget, perceptual)
-        for target, (quality, budget) in enumerate(zip(qualities, budgets, strict=True))
+        _measure(picture, codec, search.largest_within(budget), target, budget, perceptual)
+        for target, budget in enumerate(budgets)
     ]
 
 
-def largest_within(size: Callable[[float], int], qualities: Sequence[float], budget: int) -> float:
-    """The largest quality whose file has at most `budget` bytes, else the smallest quality; by bisection."""
-    return qualities[max(0, bisect.bisect_right(qualities, budget, key=size) - 1)]
+class Search:
+    """Finds qualities by the sizes of their files; remembers sizes, since writing a file may take seconds."""
+
+    def __init__(self, qualities: Sequence[float], size: Callable[[float], int]) -> None:
+        self._qualities = qualities
+        self._write = size
+        self._sizes: dict[int, int] = {}
+
+    def largest_within(self, budget: int) -> float:
+        """The largest quality whose file has at most `budget` bytes, else the smallest quality.
+
+        Sizes that do not grow everywhere are taken as if they did: some file within the budget is found whose next
+        larger quality is above it.
+        """
+        low, high = 0, len(self._qualities) - 1
+        if self._size(low) > budget or low == high:
+            return self._qualities[low]
+        if self._size(high) <= budget:
+            return self._qualities[high]
+        low = max(i for i, size in self._sizes.items() if size <= budget)
+        high = min(i for i, size in self._sizes.items() if size > budget and i > low)
+        tries = 0
+        while high - low > 1:
+            tries += 1
+            middle = (low + high) // 2 if tries % 3 == 0 else self._guess(low, high, budget)
+            if self._size(middle) <= budget:
+                low = middle
+            else:
+                high = middle
+        return self._qualities[low]
+
+    def _guess(self, low: int, high: int, budget: int) -> int:
+        """Between two known sizes, as if the logarithm of size grew evenly."""
+        bottom, top = math.log(max(1, self._sizes[low])), math.log(max(1, self._sizes[high]))
+        share = (math.log(max(1, budget)) - bottom) / max(top - bottom, 1e-9)
+        return min(max(low + round(share * (high - low)), low + 1), high - 1)
+
+    def _size(self, index: int) -> int:
+        if index not in self._sizes:
+            self._sizes[index] = self._write(self._qualities[index])
+        return self._sizes[index]
 
 
 def _measure(
