@@ -18,7 +18,8 @@ from rich.table import Table
 from sheet import Panel, draw_sheet
 
 import bsq
-from bsq.codec.picture import DEFAULT_MODEL, compress, decompress, named_model
+from bsq.codec.picture import compress, decompress
+from bsq.codec.shelf import DEFAULT_MODEL, named_model
 from bsq.data.pictures import open_picture, to_pixels
 from bsq.errors import BsqError
 from bsq.metrics import decibels, ms_ssim, psnr

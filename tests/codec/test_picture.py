@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import bsq
-from bsq.codec import picture as door
+from bsq.codec import shelf
 from bsq.codec.header import Limits
-from bsq.codec.picture import compress, decompress, describe, find_model, named_model, verify
+from bsq.codec.picture import compress, decompress, describe, verify
 from bsq.codec.stream import inspect, read_codes, write_codes
 from bsq.codes import Codes
 from bsq.data.pictures import encode_picture, to_pixels, to_uint8
@@ -79,13 +79,14 @@ def test_another_model_is_refused(tiny_tokenizer: Tokenizer, other_tokenizer: To
 def test_bundled_models_are_found_by_hash(
     tiny_tokenizer: Tokenizer, other_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf = {"other": other_tokenizer, "tiny": tiny_tokenizer}
-    monkeypatch.setattr(door, "bundled_models", lambda: sorted(shelf))
-    monkeypatch.setattr(door, "bundled_model", lambda name, device: shelf[name])
+    bundled = {"other": other_tokenizer, "tiny": tiny_tokenizer}
+    monkeypatch.setattr(shelf, "bundled_models", lambda: sorted(bundled))
+    monkeypatch.setattr(shelf, "bundled_model", lambda name, device: bundled[name])
+    monkeypatch.setattr(shelf, "MODELS", Path("nowhere"))
     stream = compress(noise(8, 8), tiny_tokenizer)
-    assert find_model(inspect(stream).info) is tiny_tokenizer
+    assert shelf.find_model(inspect(stream).info) is tiny_tokenizer
     assert decompress(stream).shape == (8, 8, 3)
-    assert named_model("other") is other_tokenizer
+    assert shelf.named_model("other") is other_tokenizer
 
 
 def test_a_name_in_a_stream_is_not_followed(
@@ -95,10 +96,10 @@ def test_a_name_in_a_stream_is_not_followed(
         raise AssertionError(f"{name} was loaded")
 
     info = replace(describe(tiny_tokenizer, 8, 8, 12), tokenizer=str(tiny_model))
-    monkeypatch.setattr(door, "bundled_models", list)
-    monkeypatch.setattr(door, "load", forbidden)
+    monkeypatch.setattr(shelf, "bundled_models", list)
+    monkeypatch.setattr(shelf, "load", forbidden)
     with pytest.raises(WrongModelError, match="tiny"):
-        find_model(info)
+        shelf.find_model(info)
 
 
 def test_folders_leave_no_name_in_the_file(tiny_model: Path) -> None:

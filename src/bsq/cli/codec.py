@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,10 +12,6 @@ from bsq.cli.batch import Done, Manner, run_batch, size
 from bsq.cli.failures import debugging, say
 from bsq.cli.plan import Job, Naming, Pipe, Place, Renaming, check_free, plan, read, refuse_terminal, write
 from bsq.errors import SettingsError
-
-if TYPE_CHECKING:
-    from bsq.prior.base import Prior
-    from bsq.tokenizer import Tokenizer
 
 SUFFIX = ".bsq"
 
@@ -50,6 +46,7 @@ class PriorChoice(StrEnum):
     """Priors by the names the command line gives them."""
 
     auto = "auto"
+    learned = "learned"
     raw = "raw"
 
 
@@ -94,14 +91,15 @@ def encode(
     quiet: Quiet = False,
 ) -> None:
     """Turn pictures into .bsq files."""
-    from bsq.codec.picture import compress, named_model, verify
+    from bsq.codec.picture import compress, verify
+    from bsq.codec.shelf import named_model, prior_called
     from bsq.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture
 
     naming = Naming(lambda path: path.with_suffix(SUFFIX), lambda path: path.with_name(path.name + SUFFIX))
     jobs = plan(sources, output, PICTURE_SUFFIXES, naming)
     refuse_terminal(jobs)
     tokenizer = named_model(model, choose_device(device))
-    chosen = choose_prior(prior, tokenizer)
+    chosen = prior_called(prior.value, tokenizer)
 
     def work(job: Job) -> Done:
         check_free(job.target, force)
@@ -136,7 +134,8 @@ def decode(
 ) -> None:
     """Turn .bsq files into pictures."""
     from bsq.codec.header import Limits
-    from bsq.codec.picture import decompress, named_model
+    from bsq.codec.picture import decompress
+    from bsq.codec.shelf import named_model
     from bsq.data.pictures import MAX_PIXELS, encode_picture
 
     suffix = f".{format.value}"
@@ -177,19 +176,6 @@ def choose_device(name: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise SettingsError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
     return name
-
-
-def choose_prior(choice: PriorChoice, tokenizer: Tokenizer) -> Prior:
-    from bsq.codec.picture import priors_for
-    from bsq.prior.uniform import UniformPrior
-
-    match choice:
-        case PriorChoice.auto:
-            return priors_for(tokenizer)[0]
-        case PriorChoice.raw:
-            return UniformPrior()
-        case _:
-            raise AssertionError(choice)
 
 
 def encoded_line(job: Job, shape: tuple[int, ...], written: int, seconds: float) -> str:

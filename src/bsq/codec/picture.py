@@ -5,22 +5,18 @@ The header carries the picture's own size, so that the padding to whole patches 
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from bsq.checkpoint import bundled_models, load
 from bsq.codec.header import Limits, StreamInfo
+from bsq.codec.shelf import DEFAULT_MODEL, find_model, name_of, named_model, priors_for
 from bsq.codec.stream import check_tokenizer, inspect, read_codes, short_hash, write_codes
 from bsq.data.pictures import Source, open_picture, to_pixels, to_uint8
-from bsq.errors import MediaError, WrongModelError
+from bsq.errors import MediaError
 from bsq.prior.base import Prior
-from bsq.prior.uniform import UniformPrior
 from bsq.tokenizer import Tokenizer
-
-DEFAULT_MODEL = "biscuit-s"
 
 
 def compress(
@@ -53,6 +49,7 @@ def decompress(
     tokenizer: Tokenizer | str | Path | None = None,
     device: str = "cpu",
     limits: Limits | None = None,
+    priors: Sequence[Prior] = (),
 ) -> np.ndarray:
     """Mirror of `compress`: the bytes of a `.bsq` stream → uint8 (H, W, 3), in the size that was compressed.
 
@@ -61,6 +58,7 @@ def decompress(
         tokenizer: needed only for streams of models that are not bundled.
         device: where a tokenizer that is not given as an object computes.
         limits: what to refuse before anything is allocated.
+        priors: further priors that may have written it, besides the tokenizer's own.
 
     Raises:
         A `StreamError`, each cause its own (`errors.py`); WrongModelError if another tokenizer wrote the stream.
@@ -75,49 +73,13 @@ def decompress(
             model = named_model(tokenizer, device)
     check_tokenizer(info, model.code_hash)
     check_kind(info)
-    codes = read_codes(data, priors_for(model), limits).codes
+    codes = read_codes(data, (*priors, *priors_for(model)), limits).codes
     return to_uint8(model.decode(codes, (info.height, info.width)))
 
 
 def verify(data: bytes, tokenizer: Tokenizer) -> None:
     """Read a stream back to its codes. Its closing digest is that of the codes encoded, so a difference is an error."""
     read_codes(data, priors_for(tokenizer))
-
-
-# Which tokenizer
-
-_names: WeakKeyDictionary[Tokenizer, str] = WeakKeyDictionary()
-
-
-def named_model(name: str | Path, device: str = "cpu") -> Tokenizer:
-    """The tokenizer of a bundled name, a folder or a hub id; bundled ones are loaded once. Raises CheckpointError."""
-    if str(name) in bundled_models():
-        return bundled_model(str(name), device)
-    model = load(name, device)
-    if not Path(name).exists():
-        _names[model] = str(name)  # a hub id; a folder's name is nobody else's business
-    return model
-
-
-@cache
-def bundled_model(name: str, device: str) -> Tokenizer:
-    model = load(name, device)
-    _names[model] = name
-    return model
-
-
-def find_model(info: StreamInfo, device: str = "cpu") -> Tokenizer:
-    """The bundled tokenizer that wrote a stream. A name in a stream is never followed to a folder or to the hub."""
-    names = bundled_models()
-    for name in sorted(names, key=lambda name: name != info.tokenizer):
-        model = bundled_model(name, device)
-        if short_hash(model.code_hash) == info.code_hash:
-            return model
-    called = f"the tokenizer {info.tokenizer!r}" if info.tokenizer else "a tokenizer without a name"
-    raise WrongModelError(
-        f"the stream was written by {called}, hash {info.code_hash.hex()}, which is none of the bundled ones "
-        f"({', '.join(names) or 'there are none'}); name its folder or hub id (--model, or tokenizer= in Python)"
-    )
 
 
 def describe(model: Tokenizer, height: int, width: int, kept: int) -> StreamInfo:
@@ -130,7 +92,7 @@ def describe(model: Tokenizer, height: int, width: int, kept: int) -> StreamInfo
         radices=model.radices,
         kept=kept,
         code_hash=short_hash(model.code_hash),
-        tokenizer=_names.get(model, ""),
+        tokenizer=name_of(model),
         least_rows=least_rows,
         least_columns=least_columns,
     )
@@ -139,11 +101,3 @@ def describe(model: Tokenizer, height: int, width: int, kept: int) -> StreamInfo
 def check_kind(info: StreamInfo) -> None:
     if info.kind != "picture":
         raise MediaError(f"the stream holds a {info.kind} of {info.frames} frames; only pictures can be decoded here")
-
-
-# Which prior
-
-
-def priors_for(_: Tokenizer) -> tuple[Prior, ...]:
-    """The priors that can code this tokenizer's codes, the best first."""
-    return (UniformPrior(),)

@@ -1,0 +1,99 @@
+"""Which tokenizer and which priors belong to a stream. What enters: names, hashes, tokenizers. What leaves: models.
+
+A model's folder may hold the prior that was trained on its codes, beside the tokenizer.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from bsq.checkpoint import bundled_models, load
+from bsq.checkpoint.load import MODELS
+from bsq.codec.header import StreamInfo
+from bsq.codec.stream import short_hash
+from bsq.errors import SettingsError, WrongModelError
+from bsq.prior.base import Prior
+from bsq.prior.freeze import SETTINGS_FILE, load_prior, read_record
+from bsq.prior.uniform import UniformPrior
+from bsq.tokenizer import Tokenizer
+
+DEFAULT_MODEL = "biscuit-s"
+
+_names: WeakKeyDictionary[Tokenizer, str] = WeakKeyDictionary()
+_folders: WeakKeyDictionary[Tokenizer, Path] = WeakKeyDictionary()
+
+
+def named_model(name: str | Path, device: str = "cpu") -> Tokenizer:
+    """The tokenizer of a bundled name, a folder or a hub id; bundled ones are loaded once. Raises CheckpointError."""
+    if str(name) in bundled_models():
+        return bundled_model(str(name), device)
+    model = load(name, device)
+    if Path(name).is_dir():
+        _folders[model] = Path(name)  # a folder's name is nobody else's business, so it is not kept as the model's
+    else:
+        _names[model] = str(name)
+    return model
+
+
+@cache
+def bundled_model(name: str, device: str) -> Tokenizer:
+    model = load(name, device)
+    _names[model] = name
+    return model
+
+
+def name_of(model: Tokenizer) -> str:
+    """What a stream may call the model: a bundled name or a hub id, "" for any other."""
+    return _names.get(model, "")
+
+
+def find_model(info: StreamInfo, device: str = "cpu") -> Tokenizer:
+    """The bundled tokenizer that wrote a stream. A name in a stream is never followed to a folder or to the hub."""
+    names = bundled_models()
+    for name in sorted(names, key=lambda name: name != info.tokenizer):
+        model = bundled_model(name, device)
+        if short_hash(model.code_hash) == info.code_hash:
+            return model
+    called = f"the tokenizer {info.tokenizer!r}" if info.tokenizer else "a tokenizer without a name"
+    raise WrongModelError(
+        f"the stream was written by {called}, hash {info.code_hash.hex()}, which is none of the bundled ones "
+        f"({', '.join(names) or 'there are none'}); name its folder or hub id (--model, or tokenizer= in Python)"
+    )
+
+
+def priors_for(model: Tokenizer) -> tuple[Prior, ...]:
+    """The priors that can code this tokenizer's codes, the best first; the last one is the uniform prior."""
+    learned = learned_prior(model)
+    return (UniformPrior(),) if learned is None else (learned, UniformPrior())
+
+
+def prior_called(name: str, model: Tokenizer) -> Prior:
+    """ "auto" (the best there is), "learned" or "raw", for this tokenizer. Raises SettingsError."""
+    match name:
+        case "auto":
+            return priors_for(model)[0]
+        case "learned":
+            prior = learned_prior(model)
+            if prior is None:
+                raise SettingsError("no prior was trained for this tokenizer; use --prior auto")
+            return prior
+        case "raw":
+            return UniformPrior()
+        case _:
+            raise SettingsError(f"no prior {name!r}; there are auto, learned and raw")
+
+
+def learned_prior(model: Tokenizer) -> Prior | None:
+    """The prior trained on this tokenizer's codes: in its own folder, or with a bundled model of equal hash."""
+    folders = [_folders[model]] if model in _folders else [MODELS / name for name in bundled_models()]
+    for folder in folders:
+        if (folder / SETTINGS_FILE).is_file() and read_record(folder).get("code_hash") == model.code_hash:
+            return prior_in(folder.resolve())
+    return None
+
+
+@cache
+def prior_in(folder: Path) -> Prior:
+    return load_prior(folder)
