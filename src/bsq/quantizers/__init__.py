@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from bsq.quantizers.base import Quantized, Quantizer, QuantizerTerms
 from bsq.quantizers.bsq import BSQ, BsqSettings
+from bsq.quantizers.fsq import FSQ, FsqSettings
+from bsq.quantizers.gumbel import Gumbel, GumbelSettings
+from bsq.quantizers.kl import KL, KlSettings
+from bsq.quantizers.lfq import LFQ, LfqSettings
+from bsq.quantizers.vq import VQ, VqSettings
 
-QuantizerSettings = BsqSettings
+QuantizerSettings = Annotated[
+    BsqSettings | LfqSettings | FsqSettings | VqSettings | GumbelSettings | KlSettings, Field(discriminator="kind")
+]
 
 
 def build_quantizer(settings: QuantizerSettings) -> Quantizer:
@@ -13,8 +24,36 @@ def build_quantizer(settings: QuantizerSettings) -> Quantizer:
     match settings:
         case BsqSettings():
             return BSQ(settings)
+        case LfqSettings():
+            return LFQ(settings)
+        case FsqSettings():
+            return FSQ(settings)
+        case VqSettings():
+            return VQ(settings)
+        case GumbelSettings():
+            return Gumbel(settings)
+        case KlSettings():
+            return KL(settings)
         case _:
             raise TypeError(f"no quantizer for {type(settings).__name__}")
 
 
-__all__ = ["BSQ", "BsqSettings", "Quantized", "Quantizer", "QuantizerSettings", "QuantizerTerms", "build_quantizer"]
+__all__ = [
+    "BSQ",
+    "FSQ",
+    "KL",
+    "LFQ",
+    "VQ",
+    "BsqSettings",
+    "FsqSettings",
+    "Gumbel",
+    "GumbelSettings",
+    "KlSettings",
+    "LfqSettings",
+    "Quantized",
+    "Quantizer",
+    "QuantizerSettings",
+    "QuantizerTerms",
+    "VqSettings",
+    "build_quantizer",
+]

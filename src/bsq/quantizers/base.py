@@ -13,11 +13,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from bsq.errors import NumericsError, SettingsError, ShapeError
+
+ADVICE = "check the pixels that went in, the learning rate, and the checkpoint"
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,19 @@ def digit_dtype(radices: tuple[int, ...]) -> torch.dtype:
 
 
 def straight_through(hard: Tensor, soft: Tensor, slope: float = 1.0) -> Tensor:
-    """`hard` forward, exactly; `slope` times the identity backward to `soft` (same shape). NaN in `soft` stays NaN."""
-    step = soft - soft.detach()
-    return torch.add(hard, step, alpha=slope)
+    """`hard` forward, exactly; `slope` times the identity backward to `soft` (same shape). NaN in `soft` shows."""
+    return _StraightThrough.apply(hard, soft, slope)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hard: Tensor, soft: Tensor, slope: float) -> Tensor:
+        ctx.slope = slope
+        return torch.add(hard, soft, alpha=0)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, Tensor, None]:
+        return None, upstream * ctx.slope, None
 
 
 def keep_first(code: Tensor, kept: Tensor | None) -> Tensor:
@@ -146,4 +160,15 @@ def require_finite_if_free(witness: Tensor) -> None:
         raise NumericsError(f"a latent in this batch is NaN, infinite or without direction; {ADVICE}")
 
 
-ADVICE = "check the pixels that went in, the learning rate, and the checkpoint"
+def is_distributed() -> bool:
+    """Whether several processes train together."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def all_reduced_mean(value: Tensor) -> Tensor:
+    """A detached copy of `value` averaged over processes (exact for equal batches); itself if alone."""
+    if not is_distributed():
+        return value.detach()
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
