@@ -36,6 +36,7 @@ FLOORS = (
     "quantizers",
     "layers",
     "data",
+    "folders",
     "codes",
     "settings",
     "errors",
