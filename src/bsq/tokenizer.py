@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from bsq.codes import Codes
 from bsq.errors import CodesError, SettingsError, ShapeError
+from bsq.folders import WEIGHTS_FILE, download, fit, read_settings, read_tensors
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.quantizers import QuantizerSettings, build_quantizer
 from bsq.quantizers.base import Quantized
@@ -23,9 +25,6 @@ from bsq.tiling import Tiling, blend_tiles, cut_tiles
 from bsq.vit.decoder import Decoder
 from bsq.vit.encoder import Encoder
 from bsq.vit.transformer import TransformerSettings
-
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
 
 
 class TokenizerSettings(Settings):
@@ -172,7 +171,19 @@ class Tokenizer(
     def reconstruct(self, pixels: Tensor, bits: int | None = None) -> Tensor:
         """decode(encode(pixels)), in the rank and size of `pixels`; for a continuous latent, through its mean."""
         height, width = pixels.shape[-2:]
+        if not self.radices:
+            return self._reconstruct_continuous(pixels, bits)
         again = self.decode(self.encode(pixels, bits), (height, width))
+        return again if pixels.ndim == 5 else again[:, :, 0]
+
+    @torch.no_grad()
+    def _reconstruct_continuous(self, pixels: Tensor, bits: int | None) -> Tensor:
+        if bits is not None:
+            raise SettingsError("a continuous latent has no bits to choose from")
+        clip = _as_clip(pixels).to(self._device)
+        rows, columns = self.grid(*clip.shape[-2:])
+        whole = self(_pad_to(clip, rows * self.patch, columns * self.patch)).pixels
+        again = whole[..., : clip.shape[-2], : clip.shape[-1]].float().clamp(-1, 1)
         return again if pixels.ndim == 5 else again[:, :, 0]
 
     @property
@@ -199,6 +210,14 @@ class Tokenizer(
     def _save_pretrained(self, save_directory: Path) -> None:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         save_file(tensors, save_directory / WEIGHTS_FILE, metadata={"format": "pt"})
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str | Path, **options: Any) -> Self:
+        """The hub's door: strict, and in evaluation mode. `options` are the hub's own (revision, token, cache …)."""
+        folder = Path(model_id) if Path(model_id).is_dir() else download(str(model_id), options)
+        tokenizer = cls(read_settings(folder, TokenizerSettings))
+        fit(tokenizer, read_tensors(folder), str(folder))
+        return tokenizer.eval()
 
 
 def _as_clip(pixels: Tensor) -> Tensor:

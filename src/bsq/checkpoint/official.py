@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bsq.checkpoint.load import fit
 from bsq.checkpoint.unpickle import read_pickle
 from bsq.errors import CheckpointError
+from bsq.folders import fit
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.layers.windows import FullAttentionSettings
 from bsq.quantizers.bsq import BsqSettings

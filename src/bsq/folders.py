@@ -1,0 +1,101 @@
+"""Model folders: config.json and model.safetensors. What enters: a folder or a hub id. What leaves: settings, tensors.
+
+Nothing is unpickled. Weights may be stored in half precision; they are computed with in float32.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bsq.errors import CheckpointError
+from bsq.settings import Settings
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+SHOWN = 8
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_settings(folder: Path, kind: type[S]) -> S:
+    """The settings in a folder's config.json.
+
+    Raises:
+        CheckpointError: no such file, not JSON, or settings that `kind` does not take.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return kind.model_validate(content["settings"])
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} has no {CONFIG_FILE}; a model folder holds it and {WEIGHTS_FILE}") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a bsq model's configuration: {error!r}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"{path}: setting {place}: {first['msg']}") from error
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder, floating point ones in float32."""
+    path = folder / WEIGHTS_FILE
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} has no {WEIGHTS_FILE}; a model folder holds it and {CONFIG_FILE}") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def fit(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Put `tensors` into the model, strictly.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, of another shape, or not finite; the first few are named.
+    """
+    wanted = model.state_dict()
+    faults = [f"missing {name} {tuple(wanted[name].shape)}" for name in wanted if name not in tensors]
+    faults += [f"unknown {name} {tuple(tensors[name].shape)}" for name in tensors if name not in wanted]
+    faults += [
+        f"{name} is {tuple(tensors[name].shape)}, the model wants {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in tensors and tensors[name].shape != wanted[name].shape
+    ]
+    if faults:
+        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise CheckpointError(f"{source} does not fit the model: {'; '.join(faults[:SHOWN])}{more}")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{source}: {name} holds values that are not finite numbers")
+    model.load_state_dict(tensors)
+
+
+def download(hub_id: str, options: Mapping[str, Any]) -> Path:
+    """The local folder of a model on the hub, fetched if need be.
+
+    Of `options`, the hub's own are heeded (revision, token …).
+
+    Raises:
+        CheckpointError: no such model, no network, or files missing.
+    """
+    known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+    given = {name: options[name] for name in known if name in options}
+    try:
+        hf_hub_download(hub_id, WEIGHTS_FILE, **given)
+        return Path(hf_hub_download(hub_id, CONFIG_FILE, **given)).parent
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"no folder {hub_id!r}, and the hub did not give it: {reason}") from error
