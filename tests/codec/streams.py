@@ -37,7 +37,8 @@ class EchoPrior:
     def _frequencies(self, last: np.ndarray, radix: int) -> np.ndarray:
         if radix == 2:
             return np.where(last > 0, self.certainty, TOTAL_FREQUENCY - self.certainty).astype(np.uint16)
-        rows = np.full((len(last), radix), (TOTAL_FREQUENCY - self.certainty) // (radix - 1), np.uint32)
+        share = max(1, (TOTAL_FREQUENCY - self.certainty) // (radix - 1))
+        rows = np.full((len(last), radix), share, np.uint32)
         rows[np.arange(len(last)), last % radix] = 0
         rows[np.arange(len(last)), last % radix] = TOTAL_FREQUENCY - rows.sum(1)
         return rows

@@ -61,7 +61,7 @@ def test_codes_of_any_length_survive_bit_for_bit(length: int, prior: UniformPrio
     st.integers(0, 99),
 )
 def test_any_radices_and_sizes(radices: tuple[int, ...], height: int, width: int, echo: bool, seed: int) -> None:
-    prior = EchoPrior() if echo and max(radices) < 300 else UniformPrior()
+    prior = EchoPrior() if echo else UniformPrior()
     info = describe(radices, height=height, width=width, patch=16)
     codes = likely_codes(info, seed)
     assert read_codes(write_codes(codes, info, prior), [prior]).codes == codes
@@ -72,9 +72,9 @@ def test_golden_stream() -> None:
     info = describe((2,) * 12, height=20, width=30, kept=9)
     digits = torch.tensor([[(7 * token + digit * digit) // 3 % 2 for digit in range(9)] for token in range(12)])
     data = write_codes(Codes(digits.reshape(1, 1, 3, 4, 9), (2,) * 9), info, UniformPrior())
-    assert (
-        data.hex()
-        == "8f6273710d0a1a0a01000f06141e080c09000102030405060700d5e68c17250eb5eed7c31c738ec71e38c7138e1c738ec710037ebe11df1900861e"
+    assert data == bytes.fromhex(
+        "8f6273710d0a1a0a01000f06141e080c09000102030405060700d5e68c17250eb5eed7c31c738ec71e38c7138e1c738e"
+        "c710037ebe11df1900861e"
     )
 
 
@@ -83,9 +83,9 @@ def test_golden_coded_stream() -> None:
     digits = torch.tensor([[(token // 6 + digit // 3) % 2 for digit in range(5)] for token in range(25)])
     data = write_codes(Codes(digits.reshape(1, 1, 5, 5, 5), info.radices), info, EchoPrior())
     assert [chunk.form for chunk in inspect(data).chunks] == [Form.CODED]
-    assert (
-        data.hex()
-        == "8f6273710d0a1a0a0100254a28280805050302020300010203040506070474696e7904046563686f6563686f2d303031720611012815a6c10b58c46c5d08c9256ab6293154cbfab2b7fb55e480c4a40329b2f52a7281e902"
+    assert data == bytes.fromhex(
+        "8f6273710d0a1a0a0100254a28280805050302020300010203040506070474696e7904046563686f6563686f2d303031"
+        "720611012815a6c10b58c46c5d08c9256ab6293154cbfab2b7fb55e480c4a40329b2f52a7281e902"
     )
 
 
