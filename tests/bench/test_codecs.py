@@ -63,6 +63,7 @@ def test_codec_settings_count(folder: Path) -> None:
     pairs: list[tuple[Any, Any, float]] = [
         (JpegSettings(), JpegSettings(subsampling="4:4:4"), 50),
         (Jpeg2000Settings(), Jpeg2000Settings(wavelet="5-3"), 1.0),
+        (Jpeg2000Settings(), Jpeg2000Settings(colour="rgb"), 1.0),
         (WebpSettings(), WebpSettings(method=0), 50),
         (AvifSettings(speed=10), AvifSettings(speed=8), 50),
         (AvifSettings(speed=10), AvifSettings(speed=10, subsampling="4:4:4"), 50),
