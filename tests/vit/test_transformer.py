@@ -90,3 +90,11 @@ def test_settings_are_checked():
         TransformerSettings(width=100, head_width=64)
     with pytest.raises(ValidationError, match="Extra inputs"):
         TransformerSettings(widht=100)
+
+
+def test_brightness_is_not_hidden_by_the_first_norm():
+    """A flat patch of another grey is another latent: LayerNorm alone would make them equal."""
+    body = build()
+    direction = torch.randn(32)
+    dim, bright = (body(direction.view(1, 1, 1, 1, 32) * scale) for scale in (0.05, 0.1))
+    assert (dim - bright).abs().max() > 0.05

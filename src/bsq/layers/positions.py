@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from bsq.errors import ShapeError
 from bsq.settings import Settings
 
+# About the spread of a freshly initialised patch embedding, so that neither drowns the other.
+OFFSET_STD = 0.15
+
 
 class LearnedPositionsSettings(Settings):
     """A table for a grid of `rows` × `columns` tokens and up to `frames` frames (1: pictures only)."""
@@ -60,6 +63,21 @@ class RotaryPositionsSettings(Settings):
 
     kind: Literal["rotary"] = "rotary"
     base: PositiveFloat = Field(default=100.0, gt=1.0)
+
+
+class Offset(nn.Module):
+    """Adds one learned vector to every token of hidden (…, D): what is left of a table of positions when rotary angles
+    replace it.
+
+    It is needed: the LayerNorm that follows would otherwise hide how bright and how contrasted a patch is.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.randn(width) * OFFSET_STD)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden + self.vector
 
 
 @dataclass(frozen=True)

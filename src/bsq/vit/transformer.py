@@ -14,6 +14,7 @@ from bsq.layers.block import Block
 from bsq.layers.positions import (
     LearnedPositions,
     LearnedPositionsSettings,
+    Offset,
     Rotary,
     RotaryPositionsSettings,
     rotary_table,
@@ -65,7 +66,7 @@ class Transformer(nn.Module):
             case LearnedPositionsSettings() as positions:
                 self.positions: nn.Module = LearnedPositions(positions, width)
             case RotaryPositionsSettings():
-                self.positions = nn.Identity()
+                self.positions = Offset(width)
             case _:
                 raise AssertionError(settings.positions)
         self.norm_in = nn.LayerNorm(width)
