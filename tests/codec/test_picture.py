@@ -34,11 +34,14 @@ def test_the_size_is_restored_exactly(tiny_tokenizer: Tokenizer, height: int, wi
     assert np.array_equal(again, to_uint8(tiny_tokenizer.reconstruct(to_pixels(picture))))
 
 
+@pytest.mark.parametrize("prior", ["auto", "adaptive", "raw"])
 @pytest.mark.parametrize("bits", [None, 1, 5, 12])
-def test_the_stream_holds_the_codes(tiny_tokenizer: Tokenizer, bits: int | None) -> None:
+def test_the_stream_holds_the_codes(tiny_tokenizer: Tokenizer, bits: int | None, prior: str) -> None:
     picture = noise(40, 24)
-    stream = compress(picture, tiny_tokenizer, bits)
-    assert read_codes(stream).codes == tiny_tokenizer.encode(to_pixels(picture), bits)
+    chosen = shelf.prior_called(prior, tiny_tokenizer)
+    stream = compress(picture, tiny_tokenizer, bits, chosen)
+    assert read_codes(stream, [chosen]).codes == tiny_tokenizer.encode(to_pixels(picture), bits)
+    assert np.array_equal(decompress(stream, tiny_tokenizer), decompress(stream, tiny_tokenizer, priors=[chosen]))
     assert inspect(stream).info.kept == (bits or 12)
     verify(stream, tiny_tokenizer)
 
@@ -117,6 +120,13 @@ def test_bad_requests(tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
         compress(picture, "no-such-model")
     with pytest.raises(MediaError, match="no such file"):
         compress(tmp_path / "missing.png", tiny_tokenizer)
+
+
+def test_priors_that_do_not_exist(tiny_tokenizer: Tokenizer) -> None:
+    with pytest.raises(SettingsError, match="no prior was trained for this tokenizer"):
+        shelf.prior_called("learned", tiny_tokenizer)
+    with pytest.raises(SettingsError, match="no prior 'psychic'; there are auto"):
+        shelf.prior_called("psychic", tiny_tokenizer)
 
 
 def test_limits_and_videos(tiny_tokenizer: Tokenizer) -> None:

@@ -47,6 +47,7 @@ class PriorChoice(StrEnum):
 
     auto = "auto"
     learned = "learned"
+    adaptive = "adaptive"
     raw = "raw"
 
 

@@ -14,6 +14,7 @@ from bsq.checkpoint.load import MODELS
 from bsq.codec.header import StreamInfo
 from bsq.codec.stream import short_hash
 from bsq.errors import SettingsError, WrongModelError
+from bsq.prior.adaptive import AdaptivePrior
 from bsq.prior.base import Prior
 from bsq.prior.freeze import SETTINGS_FILE, load_prior, read_record
 from bsq.prior.uniform import UniformPrior
@@ -66,11 +67,12 @@ def find_model(info: StreamInfo, device: str = "cpu") -> Tokenizer:
 def priors_for(model: Tokenizer) -> tuple[Prior, ...]:
     """The priors that can code this tokenizer's codes, the best first; the last one is the uniform prior."""
     learned = learned_prior(model)
-    return (UniformPrior(),) if learned is None else (learned, UniformPrior())
+    untrained = (AdaptivePrior(), UniformPrior())
+    return untrained if learned is None else (learned, *untrained)
 
 
 def prior_called(name: str, model: Tokenizer) -> Prior:
-    """ "auto" (the best there is), "learned" or "raw", for this tokenizer. Raises SettingsError."""
+    """ "auto" (the best there is), "learned", "adaptive" or "raw", for this tokenizer. Raises SettingsError."""
     match name:
         case "auto":
             return priors_for(model)[0]
@@ -79,10 +81,12 @@ def prior_called(name: str, model: Tokenizer) -> Prior:
             if prior is None:
                 raise SettingsError("no prior was trained for this tokenizer; use --prior auto")
             return prior
+        case "adaptive":
+            return AdaptivePrior()
         case "raw":
             return UniformPrior()
         case _:
-            raise SettingsError(f"no prior {name!r}; there are auto, learned and raw")
+            raise SettingsError(f"no prior {name!r}; there are auto, learned, adaptive and raw")
 
 
 def learned_prior(model: Tokenizer) -> Prior | None:
