@@ -206,7 +206,7 @@ def ask_tree(models: list[BitModel], mixer: Mixer, looks: list[Look], root: np.n
 
 
 def count_digit(places: Places, digit: int, radix: int, chunk: int) -> Generator[Question, np.ndarray, np.ndarray]:
-    """Ask for a digit of large radix, expecting what was frequent so far and what neighbours have; returns (N,) values."""
+    """Ask for a digit of large radix; expect what was frequent so far and what neighbours have. Returns (N,) values."""
     values = np.full(places.grid.tokens + 1, -1, np.int64)
     counts, hits, asked = np.zeros(radix, np.int64), 1, 8
     for tokens in places.batches(max(1, min(BATCH, (1 << 21) // radix))):

@@ -31,6 +31,7 @@ class PriorTrainingSettings(Settings):
     crop           side of the crops, in tokens
     rounded        share of the run, at its end, with weights and activations rounded to integers
     later_weight   weight of tokens of later passes, next to 1 for those the coder would ask for
+    cut_layers     share of samples that end inside a layer, so that any number of digits can be kept
     """
 
     minutes: float = Field(default=15.0, gt=0)
@@ -41,6 +42,7 @@ class PriorTrainingSettings(Settings):
     warmup: float = Field(default=0.03, ge=0, lt=1)
     rounded: float = Field(default=0.3, ge=0, le=1)
     later_weight: float = Field(default=0.3, ge=0, le=1)
+    cut_layers: float = Field(default=0.15, ge=0, le=1)
     seed: int = 0
 
 
@@ -126,9 +128,7 @@ def step_losses(
     """The loss of one batch of signs (B, h, w, bits) and the bits a token that each layer cost in it."""
     layers = prior.layout.layers
     shares = [truth[i :: len(layers)] for i in range(len(layers))]
-    points = [
-        draw_point(layer, share, training.later_weight, draw) for layer, share in zip(layers, shares, strict=True)
-    ]
+    points = [draw_point(layer, share, training, draw) for layer, share in zip(layers, shares, strict=True)]
     known = torch.cat([share * point.known for share, point in zip(shares, points, strict=True)])
     with torch.autocast("cpu", torch.bfloat16):
         conditions = prior.condition(known.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last), rounding)
@@ -142,10 +142,12 @@ def step_losses(
         chosen = point.weights > 0
         targets = share[chosen]
         logits = prior.chain(condition[chosen], targets, layer.bits, rounding)
-        cost = F.softplus(-logits * targets[:, layer.bits.start : layer.bits.stop]).sum(1) / np.log(2)
+        costs = F.softplus(-logits * targets[:, layer.bits.start : layer.bits.stop]) / np.log(2)
+        cost = (costs * point.kept[:, None, None].expand(*chosen.shape, -1)[chosen]).sum(1)
         weights = point.weights[chosen]
         loss = loss + (cost * weights).sum() / len(share)
-        bits.append(float((cost.detach() * weights)[point.asked[chosen]].sum() / len(share)))
+        counted = point.asked[chosen] & point.whole[:, None, None].expand_as(chosen)[chosen]
+        bits.append(float((cost.detach() * weights)[counted].sum() / max(1, int(point.whole.sum()))))
     return loss, bits
 
 
@@ -154,14 +156,17 @@ class Point:
     """A point of the order for each sample.
 
     known (B, h, w, bits) bool · asked (B, h, w) bool, tokens the coder would ask for · weights (B, h, w) of the loss
+    kept (B, bits of the layer) 1 for bits that exist, 0 behind a cut · whole (B,) bool, the layer is not cut
     """
 
     known: Tensor
     asked: Tensor
     weights: Tensor
+    kept: Tensor
+    whole: Tensor
 
 
-def draw_point(layer: Layer, signs: Tensor, later_weight: float, draw: np.random.Generator) -> Point:
+def draw_point(layer: Layer, signs: Tensor, training: PriorTrainingSettings, draw: np.random.Generator) -> Point:
     """A random pass of one layer for each sample; weights undo the uneven drawing, so that the loss is bits a token."""
     batch, height, width, bits = signs.shape
     order = torch.from_numpy(quincunx_map(height, width, layer.passes))
@@ -170,10 +175,13 @@ def draw_point(layer: Layer, signs: Tensor, later_weight: float, draw: np.random
     chances = np.sqrt(shares) / np.sqrt(shares).sum()
     passes = torch.from_numpy(draw.choice(layer.passes, size=batch, p=chances)).reshape(-1, 1, 1)
     earlier, asked, later = order < passes, order == passes, order > passes
+    whole = draw.random(batch) >= training.cut_layers
+    ends = np.where(whole, len(layer.bits), draw.integers(1, len(layer.bits) + 1, size=batch))
+    kept = torch.arange(len(layer.bits)) < torch.from_numpy(ends)[:, None]
     known = torch.zeros(batch, height, width, bits, dtype=torch.bool)
     known[..., : layer.bits.start] = True
-    known[..., layer.bits.start : layer.bits.stop] = earlier[..., None]
+    known[..., layer.bits.start : layer.bits.stop] = earlier[..., None] & kept[:, None, None]
     importance = torch.from_numpy(shares / chances)[passes].float()
     weights = asked / asked.sum((1, 2), keepdim=True).clamp_min(1)
-    weights = weights + later_weight * later / later.sum((1, 2), keepdim=True).clamp_min(1)
-    return Point(known, asked, importance * weights)
+    weights = weights + training.later_weight * later / later.sum((1, 2), keepdim=True).clamp_min(1)
+    return Point(known, asked, importance * weights, kept.float(), torch.from_numpy(whole))

@@ -1,0 +1,73 @@
+"""Prior files: whole, or refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bsq.errors import CheckpointError
+from bsq.prior.exact import ExactPrior
+from bsq.prior.freeze import SETTINGS_FILE, WEIGHTS_FILE, freeze, frequency_table, load_prior, probe, save_prior
+
+
+def test_saved_priors_come_back(exact_prior: ExactPrior, tmp_path: Path) -> None:
+    save_prior(exact_prior, tmp_path, code_hash="ab" * 32)
+    loaded = load_prior(tmp_path)
+    assert loaded.identity == exact_prior.identity
+    assert probe(loaded) == probe(exact_prior)
+    assert all(not tensor.is_floating_point() for tensor in load_file(tmp_path / WEIGHTS_FILE).values())
+
+
+def test_identity_names_the_weights(make_prior: Callable) -> None:
+    assert freeze(make_prior(seed=1)).identity != freeze(make_prior(seed=2)).identity
+    assert freeze(make_prior(seed=1)).identity == freeze(make_prior(seed=1)).identity
+
+
+def test_a_changed_weight_is_refused(exact_prior: ExactPrior, tmp_path: Path) -> None:
+    save_prior(exact_prior, tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS_FILE)
+    tensors["chain_out.weight"][0, 0] ^= 1
+    save_file(tensors, tmp_path / WEIGHTS_FILE)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_prior(tmp_path)
+
+
+def test_other_logits_are_refused(exact_prior: ExactPrior, tmp_path: Path) -> None:
+    save_prior(exact_prior, tmp_path)
+    record = json.loads((tmp_path / SETTINGS_FILE).read_text())
+    record["logits_sha256"] = "0" * 64
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="other logits"):
+        load_prior(tmp_path)
+
+
+def test_missing_and_broken_files_are_refused(exact_prior: ExactPrior, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=SETTINGS_FILE):
+        load_prior(tmp_path)
+    save_prior(exact_prior, tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS_FILE)
+    for broken in ({k: v for k, v in tensors.items() if k != "table"}, tensors | {"table": tensors["table"].float()}):
+        save_file(broken, tmp_path / WEIGHTS_FILE)
+        with pytest.raises(CheckpointError):
+            load_prior(tmp_path)
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="cannot read"):
+        load_prior(tmp_path)
+    for record in ("[]", "{", '{"format": 99}', '{"format": 1}', '{"format": 1, "settings": {"radices": [1]}}'):
+        (tmp_path / SETTINGS_FILE).write_text(record)
+        with pytest.raises(CheckpointError):
+            load_prior(tmp_path)
+
+
+def test_the_table_is_the_logistic_function() -> None:
+    table = frequency_table()
+    assert table[1024] == 32768
+    assert table[1024 + 64] == round(65536 / (1 + 2.718281828459045**-1))
+    assert int(table.min()) == 1
+    assert int(table.max()) == 65535
+    assert torch.equal(65536 - table[1:].flip(0), table[1:])
