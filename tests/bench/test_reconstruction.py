@@ -41,6 +41,12 @@ def test_written_and_shown(folder: Path, tiny_tokenizer: Tokenizer, tmp_path: Pa
     assert "MS-SSIM dB" in console.export_text()
 
 
+def test_models_are_found_by_name(folder: Path, tiny_tokenizer: Tokenizer, tiny_model: Path) -> None:
+    report = run(ReconstructionSettings(folder=folder, model=str(tiny_model), bits=(6,), perceptual="none", pictures=1))
+    assert report.code_hash == tiny_tokenizer.code_hash
+    assert report.parameters == sum(parameter.numel() for parameter in tiny_tokenizer.parameters())
+
+
 def test_bad_requests(folder: Path, tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="1 to 12"):
         run(ReconstructionSettings(folder=folder, bits=(18,)), tiny_tokenizer)

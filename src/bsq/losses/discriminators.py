@@ -184,7 +184,10 @@ class StyleGan2Discriminator(nn.Module):
 
 
 class PatchSettings(Settings):
-    """PatchGAN (arXiv:1611.07004) as in VQGAN; one logit for each patch of 70 pixels at three layers."""
+    """PatchGAN (arXiv:1611.07004) as in VQGAN; one logit for each patch of 70 pixels at three layers.
+
+    Batch norm takes the statistics of each process alone; with several processes `none` is exact.
+    """
 
     kind: Literal["patch"] = "patch"
     width: PositiveInt = 64
