@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import bsq
 from bsq.codec import shelf
@@ -17,6 +18,9 @@ from bsq.codec.stream import inspect, read_codes, write_codes
 from bsq.codes import Codes
 from bsq.data.pictures import encode_picture, to_pixels, to_uint8
 from bsq.errors import CheckpointError, LimitError, MediaError, SettingsError, ShapeError, WrongModelError
+from bsq.prior.exact import ExactPrior
+from bsq.prior.freeze import freeze, save_prior
+from bsq.prior.masked import MaskedPrior, MaskedSettings
 from bsq.prior.uniform import UniformPrior
 from bsq.tokenizer import Tokenizer
 
@@ -120,6 +124,29 @@ def test_bad_requests(tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
         compress(picture, "no-such-model")
     with pytest.raises(MediaError, match="no such file"):
         compress(tmp_path / "missing.png", tiny_tokenizer)
+
+
+def some_prior(radices: tuple[int, ...]) -> ExactPrior:
+    torch.manual_seed(0)
+    prior = MaskedPrior(MaskedSettings(radices=radices, layer_digits=4, width=16, blocks=1, chain_width=16))
+    for parameter in prior.parameters():
+        torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3)
+    return freeze(prior)
+
+
+def test_a_prior_trained_for_the_tokenizer_comes_with_its_folder(tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
+    for folder, code_hash in (("own", tiny_tokenizer.code_hash), ("strange", "ab" * 32)):
+        tiny_tokenizer.save_pretrained(tmp_path / folder)
+        save_prior(some_prior(tiny_tokenizer.radices), tmp_path / folder, code_hash=code_hash)
+    picture = noise(40, 24)
+    own = compress(picture, tmp_path / "own", bits=7)
+    assert inspect(own).prior == "masked"
+    assert np.array_equal(
+        decompress(own, tmp_path / "own"), decompress(compress(picture, tiny_tokenizer, 7), tiny_tokenizer)
+    )
+    assert inspect(compress(picture, tmp_path / "strange")).prior == "adaptive"
+    with pytest.raises(WrongModelError, match="masked prior"):
+        decompress(own, tiny_tokenizer)
 
 
 def test_priors_that_do_not_exist(tiny_tokenizer: Tokenizer) -> None:
