@@ -18,6 +18,7 @@ from bsq.errors import (
     CodesError,
     DamagedStreamError,
     NotPortableError,
+    SettingsError,
     StreamError,
     TruncatedStreamError,
     WrongModelError,
@@ -202,6 +203,12 @@ def test_the_prior_must_be_at_hand() -> None:
     assert read_codes(kind.data, [EchoPrior(identity=b"echo-002"), kind.prior]).codes == kind.codes
 
 
+def test_a_prior_that_cannot_model_the_codes_is_the_wrong_one() -> None:
+    for read in (read_codes, read_available):
+        with pytest.raises(WrongModelError, match="does not fit"):
+            read(SAMPLES["coded picture"].data, [ChoosyPrior()])
+
+
 def test_the_digest_finds_a_prior_that_answers_differently() -> None:
     kind = SAMPLES["coded picture"]
     with pytest.raises(DamagedStreamError, match="digest"):
@@ -210,6 +217,9 @@ def test_the_digest_finds_a_prior_that_answers_differently() -> None:
     with pytest.raises(NotPortableError, match="floating point"):
         read_codes(floating.data, [EchoPrior(certainty=60001, portable=False)])
     assert not inspect(floating.data).portable
+    for certainty in range(40000, 65000, 1000):
+        with pytest.raises(NotPortableError):
+            read_codes(floating.data, [EchoPrior(certainty=certainty + 7, portable=False)])
 
 
 def test_the_tokenizer_must_be_the_one() -> None:
@@ -245,6 +255,14 @@ class LazyPrior(EchoPrior):
 
     def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
         yield from super().converse(grid, radices[:-1])
+
+
+class ChoosyPrior(EchoPrior):
+    """Models codes of other radices only."""
+
+    def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
+        raise SettingsError("this prior models 36 digits of radix 2")
+        yield
 
 
 class BackwardPrior(EchoPrior):

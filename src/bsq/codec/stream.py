@@ -20,7 +20,14 @@ from bsq.codec.chunks import ChunkBuilder, open_chunk
 from bsq.codec.container import DIGEST_BYTES, Chunk, Container, ContainerWriter, read_container
 from bsq.codec.header import Header, Limits, StreamInfo, check_info
 from bsq.codes import Codes, digit_bits
-from bsq.errors import CodesError, DamagedStreamError, NotPortableError, StreamError, WrongModelError
+from bsq.errors import (
+    CodesError,
+    DamagedStreamError,
+    NotPortableError,
+    SettingsError,
+    StreamError,
+    WrongModelError,
+)
 from bsq.prior.base import Conversation, Grid, Prior, Question
 from bsq.prior.uniform import UniformPrior
 
@@ -107,7 +114,8 @@ def read_codes(data: bytes, priors: Sequence[Prior] = (), limits: Limits | None 
 def read_available(data: bytes, priors: Sequence[Prior] = (), limits: Limits | None = None) -> DecodedStream:
     """As `read_codes`, but a stream that ends early or has a damaged chunk gives the digits before that place.
 
-    The header must be whole. A stream that is whole must be sound too.
+    The header must be whole. A stream that is whole must be sound too. Without its digest, digits by a prior that is not
+    portable are unverified.
     """
     container = read_container(data, limits or Limits())
     return _decode(container, choose_prior(container.header, priors))
@@ -190,7 +198,7 @@ def _write_group(codes: Codes, prior: Prior, writer: ContainerWriter) -> None:
     digits = codes.digits.reshape(-1, codes.length).cpu().numpy()
     asked = np.zeros(digits.shape, bool)
     builder = ChunkBuilder(writer, codes.digits[..., 0].numel() * codes.bits_per_code // 8)
-    conversation = prior.converse(_grid(codes), codes.radices)
+    conversation = prior.converse(Grid(*codes.shape[1:4]), codes.radices)
     question = next(conversation, None)
     while question is not None:
         _check_unasked(asked, question.tokens, question.digit)
@@ -206,7 +214,7 @@ def _read_group(
     digits: np.ndarray, known: np.ndarray, conversation: Conversation, radices: tuple[int, ...], chunks: deque[Chunk]
 ) -> bool:
     """Fill `digits` and `known` (n, L) from the chunks; False if they run out before the conversation ends."""
-    question = next(conversation, None)
+    question = _first_question(conversation)
     source, end, last = None, 0, -1
     while question is not None:
         if question.chunk >= end:
@@ -243,7 +251,11 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
         part = slice(start, start + group.tokens)
         start += group.tokens
         # Without a chunk the prior, which may be slow, is not even asked.
-        whole = bool(chunks) and _read_group(digits[part], known[part], prior.converse(group, radices), radices, chunks)
+        try:
+            conversation = prior.converse(group, radices)
+            whole = bool(chunks) and _read_group(digits[part], known[part], conversation, radices, chunks)
+        except DamagedStreamError as error:
+            raise _mismatch(container.header, str(error)) from error
         if not whole:
             break
     if chunks or (not whole and container.trouble is None):
@@ -251,17 +263,26 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
     shape = (grid.frames, grid.height, grid.width, info.kept)
     codes = Codes(torch.from_numpy(digits).reshape(1, *shape), radices)
     if container.digest is not None and container.digest != closing_digest(codes, info):
-        raise _digest_error(container.header)
+        raise _mismatch(container.header, "the closing digest does not hold: these are not the codes that were written")
     return DecodedStream(codes, torch.from_numpy(known).reshape(shape), container.header, container.trouble)
 
 
-def _digest_error(header: Header) -> StreamError:
+def _mismatch(header: Header, what: str) -> StreamError:
+    """Bytes with sound checksums that give no codes or other codes: damage, unless the prior itself may differ."""
     if header.portable:
-        return DamagedStreamError("the closing digest does not hold: the stream does not hold the codes it was made of")
+        return DamagedStreamError(what)
     return NotPortableError(
         f"the {header.prior} prior computes in floating point and came out differently on this machine; "
         "decode where the stream was written, or write it with a portable prior"
     )
+
+
+def _first_question(conversation: Conversation) -> Question | None:
+    """A prior that does not model codes like these did not write the stream, whatever its header says."""
+    try:
+        return next(conversation, None)
+    except SettingsError as error:
+        raise WrongModelError(f"the prior does not fit the stream's codes: {error}") from error
 
 
 def _answer(conversation: Conversation, answer: np.ndarray) -> Question | None:
@@ -277,7 +298,3 @@ def _check_unasked(asked: np.ndarray, tokens: np.ndarray, digit: int) -> None:
     if asked[tokens, digit].any():
         raise ValueError(f"the prior asked twice for digit {digit} of a token")
     asked[tokens, digit] = True
-
-
-def _grid(codes: Codes) -> Grid:
-    return Grid(*codes.shape[1:4])
