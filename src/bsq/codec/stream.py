@@ -114,8 +114,8 @@ def read_codes(data: bytes, priors: Sequence[Prior] = (), limits: Limits | None 
 def read_available(data: bytes, priors: Sequence[Prior] = (), limits: Limits | None = None) -> DecodedStream:
     """As `read_codes`, but a stream that ends early or has a damaged chunk gives the digits before that place.
 
-    The header must be whole. A stream that is whole must be sound too. Without its digest, digits by a prior that is not
-    portable are unverified.
+    The header must be whole. A stream that is whole must be sound too. Where the digest is missing, digits by a prior
+    that is not portable are unverified.
     """
     container = read_container(data, limits or Limits())
     return _decode(container, choose_prior(container.header, priors))
