@@ -14,7 +14,7 @@ from bsq.quantizers.entropy import (
     enumerated_entropy,
     grouped_entropy,
     per_bit_entropy,
-    soft_deficit,
+    soft_deficit_,
     wide_soft_deficit,
 )
 from bsq.quantizers.vq import VQ, VqSettings
@@ -106,10 +106,12 @@ def test_deficits():
         exact = y * math.tanh(y) - math.log(math.cosh(y))
         if y < 1e-3:
             exact = y * y / 2
-        assert soft_deficit(z, torch.tanh(z), 1.0).item() == pytest.approx(exact, rel=1e-5)
-        assert wide_soft_deficit(z, torch.tanh(z), 1.0).item() == pytest.approx(exact, rel=1e-5)
+        narrow, slope = soft_deficit_(z, torch.tanh(z), 1.0)
+        assert narrow.item() == pytest.approx(exact, rel=1e-5)
+        assert slope.item() == pytest.approx(1 - math.tanh(y) ** 2, rel=1e-6)
+        assert wide_soft_deficit(z, 1.0).item() == pytest.approx(exact, rel=1e-5)
     far = torch.tensor([5.0, -20.0, 1e30])
-    assert wide_soft_deficit(far, torch.tanh(far), 1.0).item() == pytest.approx(3 * math.log(2) - 4.994e-4, abs=2e-6)
+    assert wide_soft_deficit(far, 1.0).item() == pytest.approx(3 * math.log(2) - 4.994e-4, abs=2e-6)
 
 
 def test_the_gradient_is_that_of_the_definition():

@@ -61,7 +61,7 @@ class BSQ(Quantizer):
         self.check_latent(latent, kept)
         with float32_island(latent):
             unit = to_sphere(latent.float())
-            digits = (unit > 0).to(torch.uint8)
+            digits = (unit > 0).view(torch.uint8)
             corner = self.lookup(digits)
             terms = self.terms(unit, corner)
             quantized = keep_first(straight_through(corner, unit, slope=self.corner), kept)
@@ -94,7 +94,7 @@ class BSQ(Quantizer):
             raise NumericsError(
                 f"a latent of {tuple(latent.shape)} is zero, infinite or NaN: it has no direction, so no bits; {ADVICE}"
             )
-        return (unit > 0).to(torch.uint8)
+        return (unit > 0).view(torch.uint8)
 
     def lookup(self, digits: Tensor) -> Tensor:
         """See `Quantizer.lookup`: ±1/√L per digit."""

@@ -143,12 +143,14 @@ class _PerBitEntropy(torch.autograd.Function):
         lean = t.mean(0)
         if ctx.needs_input_grad[0]:
             lean = all_reduced_mean(lean)
-        deficit = soft_deficit if half_scale * bound <= 1 else wide_soft_deficit
-        sample_deficit = deficit(z, t, half_scale) / tokens
+        if half_scale * bound <= 1:
+            sample_deficit, slope = soft_deficit_(z, t, half_scale)
+        else:
+            sample_deficit, slope = wide_soft_deficit(z, half_scale), t.square_().neg_().add_(1)
+        sample_deficit /= tokens
         code_deficit = bit_deficit(lean).sum()
-        pull = gamma * torch.atanh(lean.clamp(-BELOW_ONE, BELOW_ONE))
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(latent, _one_minus_square_(t), pull)
+            ctx.save_for_backward(latent, slope, gamma * torch.atanh(lean.clamp(-BELOW_ONE, BELOW_ONE)))
             ctx.half_scale = half_scale
         objective = (gamma * code_deficit - sample_deficit) + (1 - gamma) * bits * LN2
         entropies = bits * LN2 - sample_deficit, bits * LN2 - code_deficit
@@ -164,23 +166,22 @@ class _PerBitEntropy(torch.autograd.Function):
         return gradient.mul_(slope).reshape(latent.shape), None, None, None
 
 
-def _one_minus_square_(t: Tensor) -> Tensor:
-    return t.square_().neg_().add_(1)
+def soft_deficit_(z: Tensor, t: Tensor, half_scale: float) -> tuple[Tensor, Tensor]:
+    """Σ ln 2 − H(σ(2y)) over all of z, where y = half_scale · z is within ±1 and t = tanh y: y·t + ½ ln(1 − t²).
 
-
-def soft_deficit(z: Tensor, t: Tensor, half_scale: float) -> Tensor:
-    """Σ ln 2 − H(σ(2y)) over all of z, for y = half_scale · z within ±1 and t = tanh y: y·t + ½ ln(1 − t²).
-
-    Accurate relative to itself however small y is.
+    Accurate relative to itself however small y is. Also gives 1 − t², in the memory of t.
     """
-    log_cosh = torch.mul(t, t).neg_().log1p_().sum() * -0.5
-    return half_scale * torch.dot(z.reshape(-1), t.reshape(-1)) - log_cosh
+    moment = half_scale * torch.dot(z.reshape(-1), t.view(-1))
+    minus_square = t.square_().neg_()
+    log_cosh = torch.log1p(minus_square).sum() * -0.5
+    return moment - log_cosh, minus_square.add_(1)
 
 
-def wide_soft_deficit(z: Tensor, t: Tensor, half_scale: float) -> Tensor:
-    """The same for any y: beyond ±½, where 1 − t² loses its digits, ln 2 − H is formed as it is written."""
+def wide_soft_deficit(z: Tensor, half_scale: float) -> Tensor:
+    """The same sum for any y: beyond ±½, where 1 − t² loses its digits, ln 2 − H is formed as it is written."""
     y = (z * half_scale).abs_()
-    near = y * t.abs() + 0.5 * torch.log1p(-t.square().clamp_(max=BELOW_ONE))
+    t = torch.tanh(y)
+    near = y * t + 0.5 * torch.log1p(-t.square().clamp_(max=BELOW_ONE))
     e = torch.exp(-2 * y)
     far = LN2 - torch.log1p(e) - 2 * y * (e / (1 + e))
     return torch.where(y < 0.5, near, far).sum()

@@ -30,8 +30,8 @@ STRETCH = 1 + 1e-3
 
 
 class FsqSettings(Settings):
-    """`levels` of each digit, first digit most significant; at least 3, for the bound of two levels has hardly a gradient
-    at zero (1/1000 of that of three): for bits there are BSQ and LFQ."""
+    """`levels` of each digit, first digit most significant; at least 3: the bound of two levels has hardly any
+    gradient at zero (1/1000 of that of three). For bits there are BSQ and LFQ."""
 
     kind: Literal["fsq"] = "fsq"
     levels: tuple[Annotated[int, Field(ge=3, le=65536)], ...] = Field(default=(8, 8, 8, 6, 5), min_length=1)

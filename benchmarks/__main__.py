@@ -1,0 +1,32 @@
+"""`python -m benchmarks [module …]`: print every table, or those named."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import platform
+
+import torch
+
+from benchmarks import Row
+
+MODULES = ("quantizer",)
+
+
+def show(row: Row) -> str:
+    verdict = {True: "met", False: "MISSED", None: ""}[row.met]
+    return f"| {row.name} | {row.figure} | {row.target} | {verdict} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("modules", nargs="*", metavar="module", help="tables to print (default: all)")
+    for name in parser.parse_args().modules or MODULES:
+        print(f"\n{name} (torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()})\n")
+        print("| what | measured | target | |\n|---|---|---|---|")
+        for row in importlib.import_module(f"benchmarks.{name}").rows():
+            print(show(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
