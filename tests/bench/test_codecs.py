@@ -31,7 +31,7 @@ RATES = (0.3, 0.5, 0.8, 1.2)
 
 
 def settings(folder: Path, **changed: Any) -> CodecBenchSettings:
-    values = {"codecs": (JpegSettings(), WebpSettings()), "ours": None, "perceptual": "none"}
+    values = {"codecs": (JpegSettings(), WebpSettings()), "ours": (), "perceptual": "none"}
     return CodecBenchSettings(folder=folder, **(values | {"rates": FixedRates(bits_per_pixel=RATES)} | changed))
 
 
@@ -130,11 +130,12 @@ def test_results_are_those_of_the_files(folder: Path) -> None:
 
 
 def test_ours_beside_the_others_at_matched_rates(folder: Path, tiny_tokenizer: Tokenizer) -> None:
-    asked = settings(folder, ours=OursSettings(bits=(3, 12)), rates=MatchedRates())
+    raw_files = OursSettings(bits=(3, 12), prior="raw")
+    asked = settings(folder, ours=(OursSettings(bits=(3, 12)), raw_files), rates=MatchedRates())
     steps: list[tuple[int, int]] = []
     report = run(asked, tiny_tokenizer, lambda done, total: steps.append((done, total)))
     assert steps == [(1, 2), (2, 2)]
-    assert list(report.labels) == ["jpeg", "webp", "bsq"]
+    assert list(report.labels) == ["jpeg", "webp", "bsq", "bsq-raw"]
     for point in report.points:
         ours = next(p for p in report.points if p.codec == "bsq" and p.target == point.target)
         assert point.budget_bits_per_pixel == pytest.approx(ours.bits_per_pixel)
@@ -142,16 +143,20 @@ def test_ours_beside_the_others_at_matched_rates(folder: Path, tiny_tokenizer: T
     for point in (p for p in report.points if p.codec == "bsq"):
         assert 0 < point.bits_per_pixel < raw[point.target] + 0.1
         assert point.over_budget == 0
+    smallest = min(f.bits_per_pixel for f in report.files if f.codec == "bsq-raw")
+    assert raw[0] < smallest < raw[0] + 0.1
 
 
 def test_our_bits(tiny_tokenizer: Tokenizer) -> None:
     assert list(OursCodec(OursSettings(), tiny_tokenizer).qualities()) == [3, 6, 9, 12]
+    with pytest.raises(SettingsError, match="no prior was trained"):
+        OursCodec(OursSettings(prior="learned"), tiny_tokenizer)
     with pytest.raises(SettingsError, match="up to 12"):
         OursCodec(OursSettings(bits=(13,)), tiny_tokenizer)
 
 
 def test_models_are_found_by_name(folder: Path, tiny_model: Path) -> None:
-    report = run(settings(folder, codecs=(), ours=OursSettings(model=str(tiny_model), bits=(12,)), shown="p1"))
+    report = run(settings(folder, codecs=(), ours=(OursSettings(model=str(tiny_model), bits=(12,)),), shown="p1"))
     assert list(report.labels) == ["bsq"]
     assert report.showcase.original.name == "p1"
     assert report.showcase.original.pixels.shape == (168, 192, 3)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from bsq.bench import reconstruction
 from bsq.bench.reconstruction import ReconstructionSettings, run
+from bsq.codec.picture import compress
 from bsq.data.pictures import open_picture, to_pixels
 from bsq.errors import DataError, SettingsError
 from bsq.metrics import psnr
@@ -14,7 +15,7 @@ from bsq.tokenizer import Tokenizer
 
 
 def test_a_row_for_each_number_of_bits(folder: Path, tiny_tokenizer: Tokenizer) -> None:
-    report = run(ReconstructionSettings(folder=folder, bits=(12, 3)), tiny_tokenizer)
+    report = run(ReconstructionSettings(folder=folder, bits=(12, 3), priors=("raw", "adaptive")), tiny_tokenizer)
     assert [row.bits for row in report.rows] == [3, 12]
     pictures = [to_pixels(open_picture(path)) for path in sorted(folder.iterdir())]
     for row in report.rows:
@@ -25,6 +26,10 @@ def test_a_row_for_each_number_of_bits(folder: Path, tiny_tokenizer: Tokenizer) 
         assert row.use.tokens == sum(shape[2] * shape[3] for shape in tokens)
         assert row.raw_bits_per_pixel == pytest.approx(row.bits / 64, rel=0.05)
         assert row.scores.lpips is not None
+        assert [coded.prior for coded in row.coded] == ["uniform", "adaptive"]
+        sizes = [len(compress(open_picture(path), tiny_tokenizer, row.bits)) for path in sorted(folder.iterdir())]
+        expected = (sizes[0] * 8 / (176 * 200) + sizes[1] * 8 / (168 * 192)) / 2
+        assert row.coded[1].bits_per_pixel == pytest.approx(expected)
         assert row.scores.ms_ssim_db is not None
 
 

@@ -42,7 +42,7 @@ class FixedRates(Settings):
 
 
 class MatchedRates(Settings):
-    """For each picture the bytes of our own files of it, one rate for each of our numbers of bits."""
+    """For each picture the bytes of our own files of it (the first of `ours`), one rate for each number of bits."""
 
     kind: Literal["matched"] = "matched"
 
@@ -52,7 +52,7 @@ class CodecBenchSettings(Settings):
 
     folder: Path
     codecs: tuple[ClassicalSettings, ...] = (JpegSettings(), Jpeg2000Settings(), WebpSettings(), AvifSettings())
-    ours: OursSettings | None = OursSettings()
+    ours: tuple[OursSettings, ...] = (OursSettings(),)  # differing in their priors
     rates: Annotated[FixedRates | MatchedRates, Field(discriminator="kind")] = FixedRates()
     perceptual: Literal["lpips-squeeze", "none"] = "lpips-squeeze"
     anchor: str = "webp"  # the codec that Bjøntegaard rates are relative to
@@ -89,15 +89,15 @@ def run(
 
     Args:
         settings: what to compare.
-        tokenizer: used in place of the model that `settings.ours` names.
+        tokenizer: used in place of the models that `settings.ours` name.
         on_picture: told (done, total) after each picture.
 
     Raises:
         DataError: an empty folder. SettingsError: settings that do not fit each other. MissingDependencyError: a codec
         this machine lacks. MediaError: a picture that cannot be read.
     """
-    ours = None if settings.ours is None else OursCodec(settings.ours, tokenizer)
-    codecs: list[Codec] = [classical_codec(codec) for codec in settings.codecs] + ([ours] if ours else [])
+    ours = [OursCodec(one, tokenizer) for one in settings.ours]
+    codecs: list[Codec] = [*(classical_codec(codec) for codec in settings.codecs), *ours]
     _check(settings, codecs)
     paths = pictures_in(settings.folder)[: settings.pictures]
     shown = settings.shown or paths[0].stem
@@ -136,17 +136,17 @@ def _check(settings: CodecBenchSettings, codecs: Sequence[Codec]) -> None:
     names = [codec.name for codec in codecs]
     if not names or len(set(names)) < len(names):
         raise SettingsError(f"compare one or more codecs, each once; got {', '.join(names) or 'none'}")
-    if settings.ours is None and isinstance(settings.rates, MatchedRates):
+    if not settings.ours and isinstance(settings.rates, MatchedRates):
         raise SettingsError("matched rates are those of our own files; set `ours`, or fixed rates")
 
 
-def _budgets(rates: FixedRates | MatchedRates, ours: OursCodec | None, picture: Picture) -> list[int]:
-    match rates, ours:
-        case FixedRates(bits_per_pixel=wanted), _:
+def _budgets(rates: FixedRates | MatchedRates, ours: Sequence[OursCodec], picture: Picture) -> list[int]:
+    match rates:
+        case FixedRates(bits_per_pixel=wanted):
             height, width, _ = picture.pixels.shape
             return [int(rate * height * width / 8) for rate in sorted(wanted)]
-        case MatchedRates(), OursCodec():
-            return [len(ours.encode(picture.pixels, bits)) for bits in ours.qualities()]
+        case MatchedRates():
+            return [len(ours[0].encode(picture.pixels, bits)) for bits in ours[0].qualities()]
         case _:
             raise SettingsError(f"no budgets for {rates!r}")
 

@@ -8,37 +8,38 @@ from typing import Literal
 import numpy as np
 from pydantic import PositiveInt
 
-from bsq.codec.picture import compress, decompress, named_model
+from bsq.codec.picture import compress, decompress
+from bsq.codec.shelf import named_model, prior_called
 from bsq.errors import SettingsError
-from bsq.prior.base import Prior
 from bsq.settings import Settings
 from bsq.tokenizer import Tokenizer
 
+PriorName = Literal["auto", "learned", "adaptive", "raw"]  # auto: the best one there is for the tokenizer
+
 
 class OursSettings(Settings):
-    """A tokenizer and the numbers of bits a code at which its files are written."""
+    """A tokenizer, a prior, and the numbers of bits a code at which files are written."""
 
     kind: Literal["bsq"] = "bsq"
     model: str = "biscuit-s"  # a bundled name, a folder or a hub id
+    prior: PriorName = "auto"
     bits: tuple[PositiveInt, ...] | None = None  # None: quarters of a code's length
 
 
 class OursCodec:
-    """Quality is the number of bits a code keeps; the prior is the best one for the tokenizer unless one is given."""
+    """Quality is the number of bits a code keeps."""
 
-    name = "bsq"
-
-    def __init__(self, settings: OursSettings, tokenizer: Tokenizer | None = None, prior: Prior | None = None) -> None:
-        """`tokenizer` is used in place of `settings.model`."""
+    def __init__(self, settings: OursSettings, tokenizer: Tokenizer | None = None) -> None:
+        """`tokenizer` is used in place of `settings.model`. SettingsError for bits or a prior it does not have."""
         self.tokenizer = tokenizer or named_model(settings.model)
-        self._prior = prior
+        self._prior = prior_called(settings.prior, self.tokenizer)
         length = len(self.tokenizer.radices)
         self._bits = tuple(sorted(settings.bits or {max(1, length * quarter // 4) for quarter in (1, 2, 3, 4)}))
         if self._bits[-1] > length:
             raise SettingsError(f"bits go up to {length} for {settings.model}, got {self._bits[-1]}")
-        self.label = "bsq"
-        chosen = prior.name if prior else "default"
-        self.description = f"model {settings.model}, prior {chosen}, patch {self.tokenizer.patch}"
+        self.name = "bsq" if settings.prior == "auto" else f"bsq-{settings.prior}"
+        self.label = f"bsq ({self._prior.name})"
+        self.description = f"model {settings.model}, prior {self._prior.name}, {list(self._bits)} bits a code"
 
     def qualities(self) -> Sequence[float]:
         return self._bits
@@ -47,4 +48,4 @@ class OursCodec:
         return compress(picture, self.tokenizer, bits=int(quality), prior=self._prior)
 
     def decode(self, data: bytes) -> np.ndarray:
-        return decompress(data, self.tokenizer)
+        return decompress(data, self.tokenizer, priors=(self._prior,))

@@ -30,7 +30,7 @@ def rate_distortion(report: CodecReport) -> bytes:
     for panel, (name, label) in zip(np.atleast_1d(figure.subplots(1, len(measures))), measures.items(), strict=True):
         for codec, codec_label in report.labels.items():
             points = [point for point in report.points if point.codec == codec]
-            style = {"linewidth": 2.5, "zorder": 3} if codec == "bsq" else {"linewidth": 1.2}
+            style = {"linewidth": 2.5, "zorder": 3} if codec.startswith("bsq") else {"linewidth": 1.2}
             rates = [point.bits_per_pixel for point in points]
             panel.plot(rates, [getattr(point, name) for point in points], marker="o", label=codec_label, **style)
         panel.set(xlabel="bits per pixel", ylabel=label)

@@ -1,6 +1,7 @@
 """A tokenizer at several numbers of bits. What enters: a folder of pictures and a tokenizer. What leaves: a table.
 
-Nothing is written as a file: rates are those of raw bits, and reconstructions are measured unrounded, as in the paper.
+Reconstructions are measured unrounded, as in the paper. Beside raw bits stand the bytes of real `.bsq` files of the
+same codes, with one prior or several.
 """
 
 from __future__ import annotations
@@ -9,41 +10,37 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import PositiveInt
 from rich.table import Table
+from torch import Tensor
 
 from bsq.bench.codecs import pictures_in
-from bsq.checkpoint import load
+from bsq.bench.ours import PriorName
+from bsq.codec.picture import describe
+from bsq.codec.shelf import named_model, prior_called
+from bsq.codec.stream import write_codes
+from bsq.codes import Codes
 from bsq.data.files import Existing, write_file
 from bsq.data.pictures import open_picture, to_pixels
 from bsq.errors import SettingsError
 from bsq.frozen import load_lpips
-from bsq.metrics import CodeUse, CodeUseMeter, ReconstructionMeter, ReconstructionScores, raw_bits_per_pixel
+from bsq.metrics import CodeUse, CodeUseMeter, RateMeter, ReconstructionMeter, ReconstructionScores, raw_bits_per_pixel
 from bsq.metrics.reconstruction import Distance
+from bsq.prior.base import Prior
 from bsq.settings import Settings
 from bsq.tokenizer import Tokenizer
 
 PROTOCOL = (
     "Whole pictures at their own size, in RGB. Reconstructions are not rounded; PSNR, SSIM and MS-SSIM (pytorch-msssim "
     "defaults) of each picture in 0 … 255, then means over pictures; MS-SSIM in dB is −10·log10(1 − mean). LPIPS v0.1 "
-    "with SqueezeNet. Rates are raw bits over pixels, without header or prior."
+    "with SqueezeNet. Raw rates are bits over pixels, without header or prior; the others those of whole .bsq files."
 )
-HEADINGS = (
-    "bits",
-    "raw bpp",
-    "PSNR dB",
-    "SSIM",
-    "MS-SSIM",
-    "MS-SSIM dB",
-    "LPIPS-squeeze",
-    "code entropy ≤",
-    "decode s",
-)
+MEASURES = ("PSNR dB", "SSIM", "MS-SSIM", "MS-SSIM dB", "LPIPS-squeeze", "code entropy ≤", "decode s")
 
 
 class ReconstructionSettings(Settings):
@@ -52,8 +49,17 @@ class ReconstructionSettings(Settings):
     folder: Path
     model: str = "biscuit-s"  # a bundled name, a folder or a hub id
     bits: tuple[PositiveInt, ...] = (9, 18, 27, 36)
+    priors: tuple[PriorName, ...] = ("auto",)  # to write files with; may be empty
     perceptual: Literal["lpips-squeeze", "none"] = "lpips-squeeze"
     pictures: PositiveInt | None = None  # only the first so many, by name
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Files written with one prior."""
+
+    prior: str
+    bits_per_pixel: float  # mean over pictures of whole files
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,7 @@ class Row:
 
     bits: int  # digits kept of each code
     raw_bits_per_pixel: float  # mean over pictures
+    coded: tuple[Coded, ...]  # one for each prior
     scores: ReconstructionScores
     use: CodeUse
     decoding_time: float  # seconds a picture
@@ -81,16 +88,35 @@ class ReconstructionReport:
 class _Tally:
     """What adds up at one number of bits."""
 
-    def __init__(self, bits: int, radices: tuple[int, ...], perceptual: Distance | None) -> None:
+    def __init__(self, bits: int, model: Tokenizer, priors: Sequence[Prior], perceptual: Distance | None) -> None:
         self.bits = bits
-        self.meter = ReconstructionMeter(perceptual)
-        self.use = CodeUseMeter(radices[:bits])
-        self.rates: list[float] = []
-        self.seconds: list[float] = []
+        self._model = model
+        self._meter = ReconstructionMeter(perceptual)
+        self._use = CodeUseMeter(model.radices[:bits])
+        self._priors = priors
+        self._files = [RateMeter() for _ in priors]
+        self._rates: list[float] = []
+        self._seconds: list[float] = []
+
+    def add(self, codes: Codes, reference: Tensor) -> None:
+        """All digits of one picture, and its pixels (1, 3, H, W)."""
+        height, width = reference.shape[-2:]
+        kept = codes.first(self.bits)
+        started = time.perf_counter()
+        pixels = self._model.decode(kept, (height, width)).cpu()
+        self._seconds.append(time.perf_counter() - started)
+        self._meter.add(pixels, reference[:, :, None])
+        self._use.add(kept)
+        self._rates.append(raw_bits_per_pixel(kept, (height, width)))
+        for prior, files in zip(self._priors, self._files, strict=True):
+            data = write_codes(kept, describe(self._model, height, width, kept.length), prior)
+            files.add(len(data), height, width)
 
     def row(self) -> Row:
-        rate, seconds = (math.fsum(values) / len(values) for values in (self.rates, self.seconds))
-        return Row(self.bits, rate, self.meter.result(), self.use.result(), seconds)
+        rate, seconds = (math.fsum(values) / len(values) for values in (self._rates, self._seconds))
+        rates = [files.result().bits_per_pixel for files in self._files]
+        coded = tuple(Coded(prior.name, bpp) for prior, bpp in zip(self._priors, rates, strict=True))
+        return Row(self.bits, rate, coded, self._meter.result(), self._use.result(), seconds)
 
 
 def run(
@@ -103,16 +129,22 @@ def run(
     `tokenizer` is used in place of `settings.model`; `on_picture` is told (done, total) after each picture.
     Raises DataError for an empty folder, SettingsError for bits that the tokenizer does not have.
     """
-    model = tokenizer or load(settings.model)
+    model = tokenizer or named_model(settings.model)
     radices = model.radices
     if not settings.bits or max(settings.bits) > len(radices):
         raise SettingsError(f"bits must be 1 to {len(radices)} for this tokenizer, got {settings.bits}")
     perceptual = load_lpips("squeeze").distance if settings.perceptual == "lpips-squeeze" else None
-    tallies = [_Tally(bits, radices, perceptual) for bits in sorted(set(settings.bits))]
+    priors = [prior_called(name, model) for name in settings.priors]
+    tallies = [_Tally(bits, model, priors, perceptual) for bits in sorted(set(settings.bits))]
     paths = pictures_in(settings.folder)[: settings.pictures]
     encoding: list[float] = []
     for done, path in enumerate(paths, 1):
-        encoding.append(_add_picture(model, open_picture(path), tallies))
+        reference = to_pixels(open_picture(path))
+        started = time.perf_counter()
+        codes = model.encode(reference)
+        encoding.append(time.perf_counter() - started)
+        for tally in tallies:
+            tally.add(codes, reference)
         on_picture(done, len(paths))
     return ReconstructionReport(
         settings=settings,
@@ -123,22 +155,9 @@ def run(
     )
 
 
-def _add_picture(model: Tokenizer, picture: Any, tallies: list[_Tally]) -> float:
-    """Adds one uint8 (H, W, 3) to every tally; returns the seconds it took to encode."""
-    reference = to_pixels(picture)
-    height, width = reference.shape[-2:]
-    started = time.perf_counter()
-    codes = model.encode(reference)
-    encoding = time.perf_counter() - started
-    for tally in tallies:
-        kept = codes.first(tally.bits)
-        started = time.perf_counter()
-        pixels = model.decode(kept, (height, width)).cpu()
-        tally.seconds.append(time.perf_counter() - started)
-        tally.meter.add(pixels, reference[:, :, None])
-        tally.use.add(kept)
-        tally.rates.append(raw_bits_per_pixel(kept, (height, width)))
-    return encoding
+def headings(report: ReconstructionReport) -> tuple[str, ...]:
+    """Of the columns of `cells`."""
+    return ("bits", "raw bpp", *(f"{coded.prior} bpp" for coded in report.rows[0].coded), *MEASURES)
 
 
 def cells(report: ReconstructionReport) -> list[tuple[str, ...]]:
@@ -147,6 +166,7 @@ def cells(report: ReconstructionReport) -> list[tuple[str, ...]]:
         (
             str(row.bits),
             f"{row.raw_bits_per_pixel:.4f}",
+            *(f"{coded.bits_per_pixel:.4f}" for coded in row.coded),
             f"{row.scores.psnr:.2f}",
             f"{row.scores.ssim:.4f}",
             _cell(row.scores.ms_ssim, 4),
@@ -170,7 +190,7 @@ def title(report: ReconstructionReport) -> str:
 def table(report: ReconstructionReport) -> Table:
     """For the terminal."""
     shown = Table(title=title(report))
-    for heading in HEADINGS:
+    for heading in headings(report):
         shown.add_column(heading, justify="right")
     for row in cells(report):
         shown.add_row(*row)
@@ -179,7 +199,7 @@ def table(report: ReconstructionReport) -> Table:
 
 def markdown(report: ReconstructionReport) -> str:
     """The same table and the protocol."""
-    lines = [HEADINGS, ("---:",) * len(HEADINGS), *cells(report)]
+    lines = [headings(report), ("---:",) * len(headings(report)), *cells(report)]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{title(report)}\n\n{body}\n\n{PROTOCOL}\n"
 
