@@ -189,8 +189,10 @@ def test_all_files_of_a_report(folder: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "out" / "side_by_side_1.png") as sheet:
         assert sheet.width > 3 * 200
     console = Console(width=160, record=True, file=(tmp_path / "table.txt").open("w"))
-    console.print(reports.table(report))
-    assert "LPIPS-squeeze" in console.export_text()
+    console.print(reports.table(report), reports.savings_table(report))
+    shown = console.export_text()
+    assert "LPIPS-squeeze" in shown
+    assert f"{saving.psnr:+.1f} %" in shown
 
 
 def test_curves_that_do_not_compare_have_no_saving(folder: Path) -> None:

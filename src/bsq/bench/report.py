@@ -31,6 +31,8 @@ PROTOCOL = (
 )
 HEADINGS = ("codec", "≤ bpp", "bpp", "PSNR dB", "MS-SSIM dB", "LPIPS-squeeze", "encode s", "decode s")
 
+SAVINGS = ("PSNR", "MS-SSIM dB", "LPIPS-squeeze")
+
 
 @dataclass(frozen=True)
 class Saving:
@@ -104,16 +106,24 @@ def table(report: CodecReport) -> Table:
     return shown
 
 
+def savings_table(report: CodecReport) -> Table:
+    """For the terminal: Bjøntegaard rates over the anchor; without rows when it was not measured."""
+    shown = Table(title=f"rate over {report.settings.anchor} at equal quality (Bjøntegaard)")
+    for heading in ("codec", *SAVINGS):
+        shown.add_column(heading, justify="left" if heading == "codec" else "right")
+    for saving in savings(report):
+        shown.add_row(report.labels[saving.codec], *_savings_cells(saving))
+    return shown
+
+
 def markdown(report: CodecReport) -> str:
     """The same table, Bjøntegaard rates, and the protocol."""
     lines = [_line(HEADINGS), _line(["---"] * len(HEADINGS)), *(_line(row) for row in rows(report)), ""]
     found = savings(report)
     if found:
-        head = (f"rate over {report.labels[report.settings.anchor]} at equal", "PSNR", "MS-SSIM dB", "LPIPS-squeeze")
+        head = (f"rate over {report.labels[report.settings.anchor]} at equal", *SAVINGS)
         lines += [_line(head), _line(["---"] * len(head))]
-        lines += [
-            _line([report.labels[s.codec], *(_percent(x) for x in (s.psnr, s.ms_ssim_db, s.lpips))]) for s in found
-        ]
+        lines += [_line([report.labels[s.codec], *_savings_cells(s)]) for s in found]
         lines.append("")
     lines += [f"- {report.labels[name]}: {words}" for name, words in report.descriptions.items()]
     return "\n".join([*lines, f"- {PROTOCOL}", "- * the smallest file of some pictures is above the rate", ""])
@@ -168,6 +178,10 @@ def _dump(content: dict[str, Any]) -> bytes:
 
 def _cell(value: float | None, places: int) -> str:
     return "–" if value is None else f"{value:.{places}f}"
+
+
+def _savings_cells(saving: Saving) -> list[str]:
+    return [_percent(value) for value in (saving.psnr, saving.ms_ssim_db, saving.lpips)]
 
 
 def _percent(value: float | None) -> str:
