@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from sheet import Panel, draw_sheet
@@ -96,8 +97,8 @@ def attempt(original: np.ndarray, model: bsq.Tokenizer, bits: int) -> Trial:
 def table(photo: Path, original: np.ndarray, model: str, trials: list[Trial]) -> Table:
     height, width, _ = original.shape
     head = f"{photo.name}, {width}×{height}, {photo.stat().st_size:,} bytes as {photo.suffix[1:].upper()}; {model}"
-    result = Table(title=head, title_justify="left")
-    for name in ("bits a token", "file bytes", "bpp", "smaller", "PSNR dB", "MS-SSIM", "dB", "encode s", "decode s"):
+    result = Table(title=head, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for name in ("bits", "bytes", "bpp", "smaller", "PSNR dB", "MS-SSIM", "in dB", "encode s", "decode s"):
         result.add_column(name, justify="right")
     for t in trials:
         row = [f"{t.bits}", f"{len(t.stream):,}", f"{t.bits_per_pixel:.3f}"]

@@ -132,6 +132,9 @@ class Bar:
     def show(self, name: str) -> None:
         self._bar.update(self._task, description=name[-40:])
 
+    def count(self, done: int, total: int) -> None:
+        self._bar.update(self._task, completed=done, total=total)
+
     def advance(self) -> None:
         self._bar.advance(self._task)
 

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from bsq.errors import BsqError
+from bsq.errors import BsqError, SettingsError
 
 INTERNAL = 70  # EX_SOFTWARE
 INTERRUPTED = 130  # 128 + SIGINT
@@ -29,9 +29,10 @@ class Verbs(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
-        except Exception as error:
-            if is_usage_error(error):
+        except Exception as raised:
+            if is_usage_error(raised):
                 raise
+            error = as_settings_error(raised)
             report(error, debug)
             raise typer.Exit(exit_code(error)) from None
 
@@ -44,6 +45,18 @@ def debugging(ctx: typer.Context) -> bool:
 def is_usage_error(error: Exception) -> bool:
     """Typer prints these itself: they know the verb's usage line."""
     return hasattr(error, "exit_code") and not isinstance(error, BsqError)
+
+
+def as_settings_error(error: Exception) -> Exception:
+    """What pydantic found wrong with settings, in our words; any other error as it is."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return error
+    faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+    wrapped = SettingsError("; ".join(faults[:4]))
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def exit_code(error: Exception) -> int:

@@ -1,4 +1,4 @@
-"""`bsq train`: a recipe and dotted overrides to a trained model."""
+"""`bsq train`: a recipe and dotted overrides to a trained model. What enters: names. What leaves: the run's folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from bsq.errors import SettingsError
 
 EPILOG = """
 **Examples**
@@ -28,4 +30,14 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print it whole.")] = False,
 ) -> None:
     """Train a model by a recipe."""
-    raise NotImplementedError
+    from bsq.train.recipe import load_recipe, write_recipe
+
+    checked = load_recipe(recipe, overrides or ())
+    if dry_run:
+        typer.echo(write_recipe(checked), nl=False)
+        return
+    if output is None:
+        raise SettingsError("name the run's folder: -o runs/NAME")
+    from bsq.train import run
+
+    run(checked, output, resume=resume)
