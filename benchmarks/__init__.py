@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True)
 class Row:
@@ -27,6 +29,7 @@ def interleaved(functions: Sequence[Callable[[], object]], rounds: int = 9) -> l
 
     A quick function repeats inside its turn until about 20 ms are filled, so that one interruption does not decide.
     """
+    settle_allocator()
     repeats = []
     for function in functions:
         function()
@@ -41,3 +44,12 @@ def interleaved(functions: Sequence[Callable[[], object]], rounds: int = 9) -> l
                 function()
             mine.append((time.perf_counter() - start) / repeat)
     return [statistics.median(mine) for mine in seconds]
+
+
+def settle_allocator() -> None:
+    """Let a block of 30 MB come and go, as happens early in any real run.
+
+    Until then glibc hands every tensor over 128 KiB back to the system at once, and small work is timed by page faults.
+    """
+    for _ in range(3):
+        torch.empty(7_500_000).fill_(0)
