@@ -18,7 +18,8 @@ from bsq.prior.arithmetic import Arithmetic, Int8Arithmetic, WideArithmetic, fas
 from bsq.prior.base import Grid
 from bsq.prior.exact import ExactPrior, IntegerNetwork
 from bsq.prior.freeze import freeze, probe, save_prior
-from bsq.prior.masked import MaskedPrior, Rounding
+from bsq.prior.masked import MaskedPrior
+from bsq.prior.rounding import Rounding
 
 
 class ByRows:
@@ -116,7 +117,7 @@ def test_integers_follow_the_float_prior(make_prior: Callable[..., MaskedPrior])
     planes = torch.from_numpy(signs).float().reshape(1, 9, 7, 12).permute(0, 3, 1, 2)
     with torch.no_grad():
         floats = prior.condition(planes, Rounding()).reshape(grid.tokens, -1)
-        floats = floats + torch.from_numpy(signs).float() @ Rounding().units(prior.chain_in, 1 / 32)
+        floats = floats + torch.from_numpy(signs).float() @ Rounding().units(prior.chain.entering, 1 / 32)
     assert (integers - floats).abs().max() < 0.5
     assert (integers - floats).abs().mean() < 0.06
 

@@ -12,7 +12,8 @@ import torch
 from bsq.prior.base import Grid
 from bsq.prior.exact import ExactPrior
 from bsq.prior.freeze import freeze
-from bsq.prior.masked import MaskedPrior, MaskedSettings, Rounding, weight_scales
+from bsq.prior.masked import MaskedPrior, MaskedSettings
+from bsq.prior.rounding import Rounding, weight_scales
 
 GRIDS = [Grid(1, 1, 1), Grid(1, 1, 9), Grid(1, 5, 1), Grid(1, 7, 6), Grid(3, 4, 5)]
 

@@ -12,19 +12,23 @@ from bsq.prior.layout import Layout, split_frequencies, to_bits
 from bsq.prior.passes import quincunx_passes
 
 
-class Network(Protocol):
-    """A masked model of one grid. `state` is whatever its chain carries, one row a token."""
-
-    def condition(self, signs: np.ndarray, tokens: np.ndarray) -> Any:
-        """Known binary digits (N, bits) int8 ±1 or 0 of all tokens → chain state of `tokens` (n,)."""
-        ...
+class ChainedBits(Protocol):
+    """The bits of some tokens, one after another. `state` is whatever the chain carries, one row a token."""
 
     def frequencies(self, state: Any, bit: int) -> np.ndarray:
         """p(bit = 1)·2^16 for each row of the state, (n,) uint16 in 1 … 65535."""
         ...
 
     def learn(self, state: Any, bit: int, signs: np.ndarray) -> Any:
-        """The state once `bit` is known to be `signs` (n,) int8 ±1."""
+        """The state once `bit` is known to be `signs` (n,) ±1."""
+        ...
+
+
+class Network(ChainedBits, Protocol):
+    """A masked model of one grid."""
+
+    def condition(self, signs: np.ndarray, tokens: np.ndarray) -> Any:
+        """Known binary digits (N, bits) int8 ±1 or 0 of all tokens → chain state of `tokens` (n,)."""
         ...
 
 
@@ -50,17 +54,17 @@ def converse_in_layers(network: Network, layout: Layout, grid: Grid, model_bits:
                     state = network.learn(state, bit, 2 * bits[:, i].astype(np.int8) - 1)
 
 
-def tree_frequencies(network: Network, state: Any, span: range) -> np.ndarray:
+def tree_frequencies(chain: ChainedBits, state: Any, span: range) -> np.ndarray:
     """(n, 2^len(span) − 1): the frequency of each binary digit after each prefix, in the order '', 0, 1, 00, 01, …"""
     columns, branches = [], [state]
     for bit in span:
-        columns += [network.frequencies(branch, bit) for branch in branches]
+        columns += [chain.frequencies(branch, bit) for branch in branches]
         if bit != span.stop - 1:
-            branches = [child for branch in branches for child in _both(network, branch, bit)]
+            branches = [child for branch in branches for child in _both(chain, branch, bit)]
     return np.stack(columns, axis=1)
 
 
-def _both(network: Network, state: Any, bit: int) -> Generator[Any, None, None]:
+def _both(chain: ChainedBits, state: Any, bit: int) -> Generator[Any, None, None]:
     rows = len(state)
-    yield network.learn(state, bit, np.full(rows, -1, np.int8))
-    yield network.learn(state, bit, np.full(rows, 1, np.int8))
+    yield chain.learn(state, bit, np.full(rows, -1, np.int8))
+    yield chain.learn(state, bit, np.full(rows, 1, np.int8))

@@ -20,14 +20,8 @@ from bsq.errors import CheckpointError
 from bsq.prior.arithmetic import FLOAT32_EXACT, Arithmetic, fastest_arithmetic
 from bsq.prior.base import Conversation, Grid
 from bsq.prior.conversation import converse_in_layers
-from bsq.prior.masked import (
-    ACTIVATION_MAX,
-    ACTIVATION_UNIT,
-    CHAIN_MAX,
-    RESIDUAL_UNIT,
-    MaskedSettings,
-    input_channels,
-)
+from bsq.prior.masked import MaskedSettings, input_channels
+from bsq.prior.rounding import ACTIVATION_MAX, ACTIVATION_UNIT, CHAIN_MAX, RESIDUAL_UNIT
 
 ACTIVATION_SHIFT = round(np.log2(ACTIVATION_UNIT / RESIDUAL_UNIT))
 TABLE_SIZE = 2048

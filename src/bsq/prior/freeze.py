@@ -20,17 +20,9 @@ from torch import Tensor
 from bsq.errors import CheckpointError
 from bsq.prior.base import FREQUENCY_BITS, TOTAL_FREQUENCY, Grid
 from bsq.prior.exact import TABLE_SIZE, ExactPrior, IntegerLayer, IntegerNetwork, IntegerWeights, digest
-from bsq.prior.masked import (
-    ACTIVATION_UNIT,
-    CHAIN_UNIT,
-    LOGIT_UNIT,
-    RESIDUAL_UNIT,
-    MaskedPrior,
-    MaskedSettings,
-    RoundedConv,
-    weight_scales,
-)
+from bsq.prior.masked import MaskedPrior, MaskedSettings, RoundedConv
 from bsq.prior.passes import quincunx_passes
+from bsq.prior.rounding import ACTIVATION_UNIT, CHAIN_UNIT, LOGIT_UNIT, RESIDUAL_UNIT, weight_scales
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE, SETTINGS_FILE = "prior.safetensors", "prior.json"
@@ -44,8 +36,8 @@ def freeze(prior: MaskedPrior) -> ExactPrior:
         gathers=tuple(freeze_convolution(conv, ACTIVATION_UNIT, ACTIVATION_UNIT) for conv in prior.gathers),
         mixes=tuple(freeze_convolution(conv, ACTIVATION_UNIT, RESIDUAL_UNIT) for conv in prior.mixes),
         condition_head=freeze_convolution(prior.condition_head, ACTIVATION_UNIT, CHAIN_UNIT),
-        chain_in=(prior.chain_in.detach() / CHAIN_UNIT).round().to(torch.int16),
-        chain_out=freeze_layer(prior.chain_out, prior.chain_bias, CHAIN_UNIT, LOGIT_UNIT),
+        chain_in=(prior.chain.entering.detach() / CHAIN_UNIT).round().to(torch.int16),
+        chain_out=freeze_layer(prior.chain.leaving, prior.chain.bias, CHAIN_UNIT, LOGIT_UNIT),
         table=frequency_table(),
     )
     return ExactPrior(prior.settings, weights)

@@ -1,8 +1,8 @@
-"""Training of masked priors. What enters: digits of many pictures. What leaves: a float prior ready to freeze.
+"""Training of priors. What enters: digits of many pictures. What leaves: a trained float prior.
 
-A step shows the model what the coder will know at one random point of the order (all earlier layers, the earlier
-passes of this layer) and asks for this layer's digits. Weights make the loss an unbiased estimate of the bits a token
-costs; tokens of later passes are asked for too, at a lower weight, because they teach the same features.
+A step of the masked prior shows it what the coder will know at one random point of the order (all earlier layers, the
+earlier passes of this layer) and asks for this layer's digits. Weights make the loss an unbiased estimate of the bits
+a token costs; tokens of later passes are asked for too, at a lower weight, because they teach the same features.
 """
 
 from __future__ import annotations
@@ -14,17 +14,22 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bsq.errors import ShapeError
+from bsq.prior.causal import CausalPrior, CausalSettings
 from bsq.prior.layout import Layer, to_bits
-from bsq.prior.masked import MaskedPrior, MaskedSettings, Rounding
+from bsq.prior.masked import MaskedPrior, MaskedSettings
 from bsq.prior.passes import quincunx_map
+from bsq.prior.rounding import Rounding
 from bsq.settings import Settings
+
+REPORT_SECONDS = 10.0
 
 
 class PriorTrainingSettings(Settings):
-    """How a masked prior is trained.
+    """How a prior is trained.
 
     minutes        wall-clock length; the learning rate follows it, so a run always ends cooled down
     batch          crops a step, split evenly over the layers of digits
@@ -61,43 +66,81 @@ class PriorProgress:
         return sum(self.layer_bits)
 
 
+Report = Callable[[PriorProgress, nn.Module], None]
+Losses = Callable[[Tensor, np.random.Generator, float], tuple[Tensor, list[float]]]
+
+
 def train_masked(
-    digits: Tensor,
-    settings: MaskedSettings,
-    training: PriorTrainingSettings,
-    report: Callable[[PriorProgress, MaskedPrior], None],
+    digits: Tensor, settings: MaskedSettings, training: PriorTrainingSettings, report: Report
 ) -> MaskedPrior:
     """Train a masked prior on digits (N, T, h, w, L), integers of the settings' radices; the grid at least crop × crop.
 
-    `report` is called about every ten seconds and at the end. Returns the float prior, trained to be frozen.
+    Returns the float prior, trained to be frozen. Raises ShapeError if the digits do not fit.
     """
     torch.manual_seed(training.seed)
-    draw = np.random.default_rng(training.seed)
     prior = MaskedPrior(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    signs = torch.from_numpy(to_bits(digits.flatten(0, 1).numpy(), settings.radices)).to(torch.int8) * 2 - 1
+
+    def losses(truth: Tensor, draw: np.random.Generator, done: float) -> tuple[Tensor, list[float]]:
+        rounding = Rounding() if done >= 1 - training.rounded else None
+        return masked_losses(prior, truth[:, 0], training, draw, rounding)
+
+    pictures = to_signs(digits, settings.radices, training.crop).flatten(0, 1)[:, None]
+    fit(prior, pictures, training, losses, report)
+    return prior.eval()
+
+
+def train_causal(
+    digits: Tensor, settings: CausalSettings, training: PriorTrainingSettings, report: Report
+) -> CausalPrior:
+    """As `train_masked`, for the paper's prior; frames are seen together. Needs batch × crop² tokens at once."""
+    torch.manual_seed(training.seed)
+    prior = CausalPrior(settings)
+
+    def losses(truth: Tensor, draw: np.random.Generator, done: float) -> tuple[Tensor, list[float]]:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = prior(truth).float()
+        loss = F.softplus(-logits * truth).sum(-1).mean() / np.log(2)
+        return loss, [float(loss.detach())]
+
+    fit(prior, to_signs(digits, settings.radices, training.crop), training, losses, report)
+    return prior.eval()
+
+
+def fit(prior: nn.Module, signs: Tensor, training: PriorTrainingSettings, losses: Losses, report: Report) -> None:
+    """The loop: random crops of signs (N, T, h, w, bits), AdamW, a learning rate that follows the clock."""
+    draw = np.random.default_rng(training.seed)
     optimizer = torch.optim.AdamW(
         prior.parameters(), training.learning_rate, betas=(0.9, 0.98), weight_decay=training.weight_decay
     )
     start = reported = time.monotonic()
-    step, totals, seen = 0, [0.0] * len(prior.layout.layers), 0
-    done = 0.0
+    step, done = 0, 0.0
+    seen: list[list[float]] = []
     while done < 1:
         done = min(1.0, (time.monotonic() - start) / (60 * training.minutes))
-        rate = training.learning_rate * schedule(done, training.warmup)
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        rounding = Rounding() if done >= 1 - training.rounded else None
-        losses, bits = step_losses(prior, draw_crops(signs, training, draw), training, draw, rounding)
+            group["lr"] = training.learning_rate * schedule(done, training.warmup)
+        loss, bits = losses(draw_crops(signs, training, draw), draw, done)
         optimizer.zero_grad(set_to_none=True)
-        losses.backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
         optimizer.step()
-        step, seen, totals = step + 1, seen + 1, [a + b for a, b in zip(totals, bits, strict=True)]
-        if time.monotonic() - reported > 10 or done >= 1:
-            minutes = (time.monotonic() - start) / 60
-            report(PriorProgress(step, minutes, rate, tuple(t / seen for t in totals)), prior)
-            totals, seen, reported = [0.0] * len(totals), 0, time.monotonic()
-    return prior
+        step, seen = step + 1, [*seen, bits]
+        if time.monotonic() - reported > REPORT_SECONDS or done >= 1:
+            minutes, reported = (time.monotonic() - start) / 60, time.monotonic()
+            report(
+                PriorProgress(step, minutes, optimizer.param_groups[0]["lr"], tuple(np.mean(seen, 0).tolist())), prior
+            )
+            seen = []
+
+
+def to_signs(digits: Tensor, radices: tuple[int, ...], crop: int) -> Tensor:
+    """Digits (N, T, h, w, L) → binary digits (N, T, h, w, bits) as int8 ±1. Raises ShapeError."""
+    if digits.ndim != 5 or digits.shape[-1] != len(radices) or min(digits.shape[2:4]) < crop or not len(digits):
+        raise ShapeError(
+            f"digits must be (N, T, h, w, L) with L = {len(radices)} and a grid of at least {crop}×{crop} (the crop), "
+            f"got {tuple(digits.shape)}; use a smaller crop or larger pictures"
+        )
+    return torch.from_numpy(to_bits(digits.numpy(), radices)).to(torch.int8) * 2 - 1
 
 
 def schedule(done: float, warmup: float) -> float:
@@ -108,17 +151,17 @@ def schedule(done: float, warmup: float) -> float:
 
 
 def draw_crops(signs: Tensor, training: PriorTrainingSettings, draw: np.random.Generator) -> Tensor:
-    """Random crops (batch, crop, crop, bits) float ±1 of signs (N, h, w, bits)."""
-    count, height, width, _ = signs.shape
+    """Random crops (batch, T, crop, crop, bits) float ±1 of signs (N, T, h, w, bits)."""
+    count, _, height, width, _ = signs.shape
     crops = []
     for _ in range(training.batch):
         i = draw.integers(count)
         y, x = draw.integers(height - training.crop + 1), draw.integers(width - training.crop + 1)
-        crops.append(signs[i, y : y + training.crop, x : x + training.crop])
+        crops.append(signs[i, :, y : y + training.crop, x : x + training.crop])
     return torch.stack(crops).float()
 
 
-def step_losses(
+def masked_losses(
     prior: MaskedPrior,
     truth: Tensor,
     training: PriorTrainingSettings,

@@ -1,0 +1,77 @@
+"""Training: the loss is what the coder would spend, it falls, and what it made can be frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from bsq.errors import ShapeError
+from bsq.prior.base import Grid
+from bsq.prior.causal import CausalSettings
+from bsq.prior.freeze import freeze
+from bsq.prior.masked import MaskedPrior, MaskedSettings
+from bsq.prior.train import PriorProgress, PriorTrainingSettings, draw_point, masked_losses, train_causal, train_masked
+
+RADICES = (2,) * 6
+SMALL = MaskedSettings(radices=RADICES, layer_digits=3, passes=(4, 2), width=32, blocks=1, chain_width=32)
+SHORT = PriorTrainingSettings(minutes=0.06, batch=8, crop=8, learning_rate=5e-3)
+
+
+@pytest.fixture(scope="module")
+def digits(correlated: Callable[..., np.ndarray]) -> torch.Tensor:
+    grid = Grid(40, 12, 12)
+    return torch.from_numpy(correlated(grid, RADICES)).reshape(20, 2, 12, 12, 6).to(torch.uint8)
+
+
+def test_a_minute_of_training_saves_bits(digits: torch.Tensor, converse: Callable) -> None:
+    log: list[PriorProgress] = []
+    prior = train_masked(digits, SMALL, SHORT, lambda progress, _: log.append(progress))
+    exact = freeze(prior)
+    codes = digits[0, 0].reshape(144, 6).numpy()
+    spent = converse(exact, Grid(1, 12, 12), RADICES, codes).bits / 144
+    loose = converse(prior, Grid(1, 12, 12), RADICES, codes).bits / 144
+    assert log[-1].step > 3
+    assert len(log[-1].layer_bits) == 2
+    assert spent < 5.2
+    assert abs(spent - loose) < 0.03 * loose
+
+
+def test_the_causal_prior_trains(digits: torch.Tensor) -> None:
+    settings = CausalSettings(radices=RADICES, width=32, depth=1, head_width=16, chain_width=16)
+    log: list[PriorProgress] = []
+    train_causal(digits, settings, SHORT, lambda progress, _: log.append(progress))
+    assert log[-1].bits < 6
+
+
+def test_the_loss_is_what_the_coder_spends(make_prior: Callable, digits: torch.Tensor, converse: Callable) -> None:
+    prior: MaskedPrior = make_prior(radices=RADICES, layer_digits=3, passes=(3, 2))
+    training = PriorTrainingSettings(batch=2, crop=12, later_weight=0, cut_layers=0)
+    picture = digits[3, 0]
+    truth = (2.0 * picture.float() - 1).expand(2, -1, -1, -1)
+    draw = np.random.default_rng(0)
+    with torch.no_grad():
+        samples = [masked_losses(prior, truth, training, draw, None) for _ in range(400)]
+    spent = converse(prior, Grid(1, 12, 12), RADICES, picture.reshape(144, 6).numpy()).bits / 144
+    assert abs(np.mean([float(loss) for loss, _ in samples]) - spent) < 0.03 * spent
+    assert abs(np.mean([sum(bits) for _, bits in samples]) - spent) < 0.03 * spent
+
+
+def test_a_point_of_the_order_knows_only_the_past() -> None:
+    layer = SMALL.layout().layers[1]
+    signs = torch.ones(50, 8, 8, 6)
+    training = PriorTrainingSettings(later_weight=0.5, cut_layers=0.5)
+    point = draw_point(layer, signs, training, np.random.default_rng(0))
+    assert bool(point.known[..., :3].all())
+    assert not bool((point.known[..., 3:].any(-1) & (point.weights > 0)).any())
+    assert bool((point.asked <= (point.weights > 0)).all())
+    assert not bool((point.known[..., 3:] & (point.kept == 0)[:, None, None]).any())
+    assert 5 < int(point.whole.sum()) < 45
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 6, 12, 6), (2, 1, 12, 12, 5), (2, 12, 12, 6), (0, 1, 12, 12, 6)])
+def test_shapes_are_checked(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match="digits must be"):
+        train_masked(torch.zeros(shape, dtype=torch.uint8), SMALL, SHORT, lambda *_: None)
