@@ -156,7 +156,7 @@ def test_our_bits(tiny_tokenizer: Tokenizer) -> None:
 
 
 def test_models_are_found_by_name(folder: Path, tiny_model: Path) -> None:
-    report = run(settings(folder, codecs=(), ours=(OursSettings(model=str(tiny_model), bits=(12,)),), shown="p1"))
+    report = run(settings(folder, codecs=(), ours=(OursSettings(model=str(tiny_model), bits=(12,)),), showcase="p1"))
     assert list(report.labels) == ["bsq"]
     assert report.showcase.original.name == "p1"
     assert report.showcase.original.pixels.shape == (168, 192, 3)
@@ -182,6 +182,8 @@ def test_all_files_of_a_report(folder: Path, tmp_path: Path) -> None:
     whole = json.loads((tmp_path / "out" / "report.json").read_text())
     assert len(whole["files"]) == 2 * 2 * len(RATES)
     assert "codestream" in whole["protocol"]
+    assert whole["settings"]["folder"] == "pictures"
+    assert not [path for path in paths if path.suffix == ".json" and str(tmp_path) in path.read_text()]
     (saving,) = reports.savings(report)
     assert saving.codec == "webp"
     assert saving.psnr is not None
@@ -221,7 +223,7 @@ def test_bad_requests(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="our own files"):
         run(settings(folder, rates=MatchedRates()))
     with pytest.raises(SettingsError, match="no picture 'kodim99'"):
-        run(settings(folder, shown="kodim99"))
+        run(settings(folder, showcase="kodim99"))
     with pytest.raises(DataError, match="no pictures"):
         Point.of([])
 

@@ -49,6 +49,7 @@ def test_written_and_shown(folder: Path, tiny_tokenizer: Tokenizer, tmp_path: Pa
 def test_models_are_found_by_name(folder: Path, tiny_tokenizer: Tokenizer, tiny_model: Path) -> None:
     report = run(ReconstructionSettings(folder=folder, model=str(tiny_model), bits=(6,), perceptual="none", pictures=1))
     assert report.code_hash == tiny_tokenizer.code_hash
+    assert reconstruction.title(report).startswith("tiny (")
     assert report.parameters == sum(parameter.numel() for parameter in tiny_tokenizer.parameters())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -22,7 +22,7 @@ from bsq.bench.classical import (
     WebpSettings,
     classical_codec,
 )
-from bsq.bench.ours import OursCodec, OursSettings
+from bsq.bench.ours import OursCodec, OursSettings, shown_name
 from bsq.bench.sweep import FileResult, Picture, Point, Written, sweep
 from bsq.data.pictures import open_picture
 from bsq.errors import DataError, SettingsError
@@ -57,7 +57,13 @@ class CodecBenchSettings(Settings):
     perceptual: Literal["lpips-squeeze", "none"] = "lpips-squeeze"
     anchor: str = "webp"  # the codec that Bjøntegaard rates are relative to
     pictures: PositiveInt | None = None  # only the first so many, by name
-    shown: str | None = None  # stem of the picture to show side by side; None: the first
+    showcase: str | None = None  # stem of the picture to show side by side; None: the first
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON for reports, with folders by their last names."""
+        whole = self.model_dump(mode="json")
+        ours = [one | {"model": shown_name(one["model"])} for one in whole["ours"]]
+        return whole | {"folder": self.folder.resolve().name, "ours": ours}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +106,7 @@ def run(
     codecs: list[Codec] = [*(classical_codec(codec) for codec in settings.codecs), *ours]
     _check(settings, codecs)
     paths = pictures_in(settings.folder)[: settings.pictures]
-    shown = settings.shown or paths[0].stem
+    shown = settings.showcase or paths[0].stem
     if shown not in {path.stem for path in paths}:
         raise SettingsError(f"no picture {shown!r} among the {len(paths)} of {settings.folder}")
     perceptual = load_lpips("squeeze").distance if settings.perceptual == "lpips-squeeze" else None

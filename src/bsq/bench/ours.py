@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,11 @@ from bsq.settings import Settings
 from bsq.tokenizer import Tokenizer
 
 PriorName = Literal["auto", "learned", "adaptive", "raw"]  # auto: the best one there is for the tokenizer
+
+
+def shown_name(model: str) -> str:
+    """What reports call a model: folders by their last name, since reports are for other machines too."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
 
 
 class OursSettings(Settings):
@@ -39,7 +45,9 @@ class OursCodec:
             raise SettingsError(f"bits go up to {length} for {settings.model}, got {self._bits[-1]}")
         self.name = "bsq" if settings.prior == "auto" else f"bsq-{settings.prior}"
         self.label = f"bsq ({self._prior.name})"
-        self.description = f"model {settings.model}, prior {self._prior.name}, {list(self._bits)} bits a code"
+        self.description = (
+            f"model {shown_name(settings.model)}, prior {self._prior.name}, {list(self._bits)} bits a code"
+        )
 
     def qualities(self) -> Sequence[float]:
         return self._bits

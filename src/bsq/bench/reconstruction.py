@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import PositiveInt
 from rich.table import Table
 from torch import Tensor
 
 from bsq.bench.codecs import pictures_in
-from bsq.bench.ours import PriorName
+from bsq.bench.ours import PriorName, shown_name
 from bsq.codec.picture import describe
 from bsq.codec.shelf import named_model, prior_called
 from bsq.codec.stream import write_codes
@@ -52,6 +52,10 @@ class ReconstructionSettings(Settings):
     priors: tuple[PriorName, ...] = ("auto",)  # to write files with; may be empty
     perceptual: Literal["lpips-squeeze", "none"] = "lpips-squeeze"
     pictures: PositiveInt | None = None  # only the first so many, by name
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON for reports, with folders by their last names."""
+        return self.model_dump(mode="json") | {"folder": self.folder.resolve().name, "model": shown_name(self.model)}
 
 
 @dataclass(frozen=True)
@@ -182,8 +186,8 @@ def cells(report: ReconstructionReport) -> list[tuple[str, ...]]:
 def title(report: ReconstructionReport) -> str:
     pictures = report.rows[0].scores.pictures
     return (
-        f"{report.settings.model} ({report.parameters / 1e6:.1f} M parameters, codes {report.code_hash[:8]}) on "
-        f"{pictures} pictures of {report.settings.folder.name}; encode {report.encoding_time:.3f} s"
+        f"{shown_name(report.settings.model)} ({report.parameters / 1e6:.1f} M parameters, codes {report.code_hash[:8]}) on "
+        f"{pictures} pictures of {report.settings.folder.resolve().name}; encode {report.encoding_time:.3f} s"
     )
 
 
@@ -207,7 +211,7 @@ def markdown(report: ReconstructionReport) -> str:
 def write(report: ReconstructionReport, out: Path) -> tuple[Path, ...]:
     """Writes reconstruction.json and reconstruction.md into the folder `out`, over older ones. Raises MediaError."""
     content = {
-        "settings": report.settings.model_dump(mode="json"),
+        "settings": report.settings.shown(),
         "protocol": PROTOCOL,
         "machine": platform.platform(),
         "code_hash": report.code_hash,

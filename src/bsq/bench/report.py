@@ -96,7 +96,8 @@ def table(report: CodecReport) -> Table:
     """For the terminal: codecs grouped by rate."""
     count = len({file.picture for file in report.files})
     shown = Table(
-        title=f"{report.settings.folder}: means over {count} pictures", caption="* smallest file above the rate"
+        title=f"{report.settings.folder.resolve().name}: means over {count} pictures",
+        caption="* smallest file above the rate",
     )
     for heading in HEADINGS:
         shown.add_column(heading, justify="left" if heading == "codec" else "right")
@@ -132,7 +133,7 @@ def markdown(report: CodecReport) -> str:
 def as_json(report: CodecReport) -> dict[str, Any]:
     """Everything but pictures."""
     return {
-        "settings": report.settings.model_dump(mode="json"),
+        "settings": report.settings.shown(),
         "protocol": PROTOCOL,
         "machine": platform.platform(),
         "versions": {name: _version(name) for name in ("bsq", "pillow", "torch", "pytorch-msssim")},
