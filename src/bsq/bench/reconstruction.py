@@ -184,10 +184,10 @@ def cells(report: ReconstructionReport) -> list[tuple[str, ...]]:
 
 
 def title(report: ReconstructionReport) -> str:
-    pictures = report.rows[0].scores.pictures
+    model, folder = shown_name(report.settings.model), report.settings.folder.resolve().name
     return (
-        f"{shown_name(report.settings.model)} ({report.parameters / 1e6:.1f} M parameters, codes {report.code_hash[:8]}) on "
-        f"{pictures} pictures of {report.settings.folder.resolve().name}; encode {report.encoding_time:.3f} s"
+        f"{model} ({report.parameters / 1e6:.1f} M parameters, codes {report.code_hash[:8]}) on "
+        f"{report.rows[0].scores.pictures} pictures of {folder}; encode {report.encoding_time:.3f} s"
     )
 
 
