@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bsq.errors import ShapeError
+from bsq.errors import CheckpointError, ShapeError
 from bsq.prior.base import Grid
 from bsq.prior.causal import CausalSettings
 from bsq.prior.freeze import freeze
@@ -75,3 +76,16 @@ def test_a_point_of_the_order_knows_only_the_past() -> None:
 def test_shapes_are_checked(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match="digits must be"):
         train_masked(torch.zeros(shape, dtype=torch.uint8), SMALL, SHORT, lambda *_: None)
+
+
+def test_a_run_resumes(digits: torch.Tensor, tmp_path: Path) -> None:
+    run, log = tmp_path / "run.safetensors", []
+    half = SHORT.model_copy(update={"minutes": 0.03})
+    first = train_masked(digits, SMALL, half, lambda progress, _: log.append(progress), run)
+    same = train_masked(digits, SMALL, half, lambda progress, _: log.append(progress), run)
+    assert log[1].step == log[0].step + 1, "a run that was over makes one step more"
+    assert log[1].minutes >= log[0].minutes
+    assert torch.allclose(first.chain.bias, same.chain.bias, atol=1e-4)
+    run.write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="cannot resume"):
+        train_masked(digits, SMALL, half, lambda *_: None, run)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,10 +23,11 @@ from bsq.prior.causal import CausalPrior, CausalSettings
 from bsq.prior.layout import Layer, to_bits
 from bsq.prior.masked import MaskedPrior, MaskedSettings
 from bsq.prior.passes import quincunx_map
+from bsq.prior.resume import RunState, load_run, save_run
 from bsq.prior.rounding import Rounding
 from bsq.settings import Settings
 
-REPORT_SECONDS = 10.0
+REPORT_SECONDS, SAVE_SECONDS = 10.0, 30.0
 
 
 class PriorTrainingSettings(Settings):
@@ -71,11 +73,12 @@ Losses = Callable[[Tensor, np.random.Generator, float], tuple[Tensor, list[float
 
 
 def train_masked(
-    digits: Tensor, settings: MaskedSettings, training: PriorTrainingSettings, report: Report
+    digits: Tensor, settings: MaskedSettings, training: PriorTrainingSettings, report: Report, run: Path | None = None
 ) -> MaskedPrior:
     """Train a masked prior on digits (N, T, h, w, L), integers of the settings' radices; the grid at least crop × crop.
 
-    Returns the float prior, trained to be frozen. Raises ShapeError if the digits do not fit.
+    `run`: a file that the run is saved to about twice a minute, and resumed from if it is there. Returns the float
+    prior, trained to be frozen. Raises ShapeError if the digits do not fit, CheckpointError if the run does not.
     """
     torch.manual_seed(training.seed)
     prior = MaskedPrior(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -85,12 +88,12 @@ def train_masked(
         return masked_losses(prior, truth[:, 0], training, draw, rounding)
 
     pictures = to_signs(digits, settings.radices, training.crop).flatten(0, 1)[:, None]
-    fit(prior, pictures, training, losses, report)
+    fit(prior, pictures, training, losses, report, run)
     return prior.eval()
 
 
 def train_causal(
-    digits: Tensor, settings: CausalSettings, training: PriorTrainingSettings, report: Report
+    digits: Tensor, settings: CausalSettings, training: PriorTrainingSettings, report: Report, run: Path | None = None
 ) -> CausalPrior:
     """As `train_masked`, for the paper's prior; frames are seen together. Needs batch × crop² tokens at once."""
     torch.manual_seed(training.seed)
@@ -102,18 +105,21 @@ def train_causal(
         loss = F.softplus(-logits * truth).sum(-1).mean() / np.log(2)
         return loss, [float(loss.detach())]
 
-    fit(prior, to_signs(digits, settings.radices, training.crop), training, losses, report)
+    fit(prior, to_signs(digits, settings.radices, training.crop), training, losses, report, run)
     return prior.eval()
 
 
-def fit(prior: nn.Module, signs: Tensor, training: PriorTrainingSettings, losses: Losses, report: Report) -> None:
+def fit(
+    prior: nn.Module, signs: Tensor, training: PriorTrainingSettings, losses: Losses, report: Report, run: Path | None
+) -> None:
     """The loop: random crops of signs (N, T, h, w, bits), AdamW, a learning rate that follows the clock."""
-    draw = np.random.default_rng(training.seed)
     optimizer = torch.optim.AdamW(
         prior.parameters(), training.learning_rate, betas=(0.9, 0.98), weight_decay=training.weight_decay
     )
-    start = reported = time.monotonic()
-    step, done = 0, 0.0
+    state = RunState() if run is None else load_run(run, prior, optimizer)
+    draw = np.random.default_rng((training.seed, state.step))
+    step, done, start = state.step, 0.0, time.monotonic() - state.seconds
+    reported = saved = time.monotonic()
     seen: list[list[float]] = []
     while done < 1:
         done = min(1.0, (time.monotonic() - start) / (60 * training.minutes))
@@ -131,6 +137,9 @@ def fit(prior: nn.Module, signs: Tensor, training: PriorTrainingSettings, losses
                 PriorProgress(step, minutes, optimizer.param_groups[0]["lr"], tuple(np.mean(seen, 0).tolist())), prior
             )
             seen = []
+        if run is not None and (time.monotonic() - saved > SAVE_SECONDS or done >= 1):
+            saved = time.monotonic()
+            save_run(run, prior, optimizer, RunState(step, saved - start))
 
 
 def to_signs(digits: Tensor, radices: tuple[int, ...], crop: int) -> Tensor:

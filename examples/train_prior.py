@@ -1,0 +1,90 @@
+"""Train the learned prior of a tokenizer on its codes of photographs, freeze it to integers, put it beside the model.
+
+    python examples/train_prior.py MODEL 'pictures/*.tar' --minutes 20
+
+MODEL is a model's folder; `prior.safetensors` and `prior.json` are written into it (or --out). A run that was cut off
+goes on where it was when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+import bsq
+from bsq.data.dataset import PictureDataset, to_pixels
+from bsq.data.loader import DataSettings, open_dataset
+from bsq.prior.freeze import freeze, save_prior
+from bsq.prior.masked import MaskedSettings
+from bsq.prior.train import PriorProgress, PriorTrainingSettings, train_masked
+from bsq.tokenizer import Tokenizer
+
+CONSOLE = Console(highlight=False)
+
+
+def main() -> None:
+    options = parse()
+    tokenizer = bsq.load(str(options.model)).eval()
+    work = options.work or options.model.parent / f"{options.model.name}-prior-run"
+    work.mkdir(parents=True, exist_ok=True)
+    data = DataSettings(source=tuple(options.source), crop=options.crop, zoom=(options.zoom, 1.0), flip=0.5)
+    digits = collect(tokenizer, open_dataset(data, seed=0), options.crops, work / "codes.npy")
+    training = PriorTrainingSettings(
+        minutes=options.minutes, batch=options.batch, crop=digits.shape[2], learning_rate=options.learning_rate
+    )
+    settings = MaskedSettings(radices=tokenizer.radices, blocks=options.blocks)
+    prior = train_masked(digits, settings, training, show, work / "run.safetensors")
+    exact = freeze(prior)
+    notes = f"{options.minutes:g} minutes on {len(digits)} crops; {options.notes}".strip("; ")
+    save_prior(exact, options.out or options.model, code_hash=tokenizer.code_hash, notes=notes)
+    CONSOLE.print(f"prior {exact.identity.hex()} is in {options.out or options.model}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="folder of the tokenizer")
+    parser.add_argument("source", nargs="+", help="folders, tars, pictures or globs of them")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--crops", type=int, default=6000, help="crops to encode before training")
+    parser.add_argument("--crop", type=int, default=256, help="their side in pixels")
+    parser.add_argument("--zoom", type=float, default=0.7, help="least zoom; 1 shows pictures at their own size")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--out", type=Path, help="folder for the prior; default: the model's")
+    parser.add_argument("--work", type=Path, help="folder for codes and the unfinished run")
+    parser.add_argument("--notes", default="", help="sources of the data, for the record")
+    return parser.parse_args()
+
+
+@torch.no_grad()
+def collect(tokenizer: Tokenizer, dataset: PictureDataset, count: int, kept: Path) -> torch.Tensor:
+    """Digits (count, 1, h, w, L) uint8 of random crops; kept in a file, because encoding takes minutes."""
+    if kept.exists():
+        return torch.from_numpy(np.load(kept))
+    digits = []
+    for position in track(range(count), "encoding crops", console=CONSOLE):
+        pixels = to_pixels(dataset[position].pixels[None])
+        # A few bits in a thousand differ in bfloat16: nothing to a model of their statistics, and twice as fast.
+        with torch.autocast("cpu", torch.bfloat16):
+            digits.append(tokenizer.encode(pixels).digits)
+    joined = torch.cat(digits)
+    np.save(kept, joined.numpy())
+    return joined
+
+
+def show(progress: PriorProgress, _: torch.nn.Module) -> None:
+    layers = " ".join(f"{bits:5.2f}" for bits in progress.layer_bits)
+    CONSOLE.print(
+        f"{progress.minutes:6.2f} min  step {progress.step:5d}  rate {progress.learning_rate:.5f}  "
+        f"bits a token {progress.bits:6.3f} = {layers}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""A training run of a prior ↔ one file. What enters: a prior, its optimizer, how far the run is. What leaves: the same.
+
+Tensors only (safetensors), written beside the old file and then put in its place, so that a run can be cut off at any
+moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bsq.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is: steps done and seconds spent on them."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+def save_run(path: Path, prior: nn.Module, optimizer: Optimizer, state: RunState) -> None:
+    """Write the run."""
+    names = {id(parameter): name for name, parameter in prior.named_parameters()}
+    tensors: dict[str, Tensor] = {f"prior.{name}": tensor for name, tensor in prior.state_dict().items()}
+    for parameter, moments in optimizer.state.items():
+        tensors |= {f"optimizer.{names[id(parameter)]}.{key}": tensor for key, tensor in moments.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".draft")
+    save_file(
+        {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+        draft,
+        metadata={"step": str(state.step), "seconds": str(state.seconds)},
+    )
+    draft.replace(path)
+
+
+def load_run(path: Path, prior: nn.Module, optimizer: Optimizer) -> RunState:
+    """Mirror of `save_run`; a run that was never saved starts at the beginning. Raises CheckpointError."""
+    if not path.exists():
+        return RunState()
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            metadata = file.metadata()
+        prior.load_state_dict(_under("prior.", tensors))
+        for name, parameter in prior.named_parameters():
+            optimizer.state[parameter] = _under(f"optimizer.{name}.", tensors)
+        return RunState(int(metadata["step"]), float(metadata["seconds"]))
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"cannot resume from {path}: {error}; remove it to start again") from error
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
