@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import typer
 
@@ -23,11 +24,12 @@ SOME_FAILED = 1
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one input: a line about it, and what the sum over all of them needs."""
+    """What became of one input: a line about it, notes on it, and what the sum over all of them needs."""
 
     line: str
     bytes_read: int
     bytes_written: int
+    notes: tuple[str, ...] = ()
 
 
 Work = Callable[[Job], Done]
@@ -49,6 +51,7 @@ def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
         with progress(jobs), naming(jobs[0]):
             done = work(jobs[0])
         if not manner.quiet:
+            tell_notes(jobs[0], done)
             say(done.line)
         return
     start, results, failures = time.perf_counter(), list[Done](), 0
@@ -58,11 +61,13 @@ def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
             try:
                 with naming(job):
                     results.append(work(job))
+                if results[-1].notes and not manner.quiet:
+                    bar.above(partial(tell_notes, job, results[-1]))
             except SettingsError:
                 raise  # the request is at fault, not this input
             except Exception as error:
                 failures += 1
-                bar.above(lambda job=job, error=error: tell_failure(job.name, error, manner.debug))  # type: ignore[misc]
+                bar.above(partial(tell_failure, job.name, error, manner.debug))
             bar.advance()
     if not manner.quiet:
         say(summary(results, manner.verb, time.perf_counter() - start))
@@ -80,6 +85,11 @@ def naming(job: Job) -> Iterator[None]:
         if job.name in str(error) or str(job.target) in str(error):
             raise
         raise type(error)(f"{job.name}: {error}") from error
+
+
+def tell_notes(job: Job, done: Done) -> None:
+    for note in done.notes:
+        say(f"note: {job.name} {note}")
 
 
 def tell_failure(name: str, error: Exception, debug: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bsq.cli.batch import Done, Manner, run_batch, size
-from bsq.cli.failures import debugging, say
+from bsq.cli.failures import debugging
 from bsq.cli.plan import Job, Naming, Pipe, Place, Renaming, check_free, plan, read, refuse_terminal, write
 from bsq.errors import SettingsError
 
@@ -110,10 +110,8 @@ def encode(
         if check:
             verify(data, tokenizer)
         write(job.target, data, force)
-        for note in picture.notes if not quiet else ():
-            say(f"note: {job.name} {note}")
         line = encoded_line(job, picture.pixels.shape[:2], len(data), time.perf_counter() - start)
-        return Done(line, len(source), len(data))
+        return Done(line, len(source), len(data), picture.notes)
 
     run_batch(jobs, work, Manner("encoded", quiet, debugging(ctx)))
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bsq.errors import SettingsError
+from bsq.cli.failures import INTERRUPTED, say
+from bsq.errors import MissingDependencyError, SettingsError
 
 EPILOG = """
 **Examples**
@@ -30,14 +31,23 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print it whole.")] = False,
 ) -> None:
     """Train a model by a recipe."""
-    from bsq.train.recipe import load_recipe, write_recipe
-
+    try:
+        from bsq.train import End, Start, load_recipe, run, write_recipe
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "bsq":
+            raise
+        raise MissingDependencyError(f"training needs {error.name}; pip install 'bsq[train]'") from error
     checked = load_recipe(recipe, overrides or ())
     if dry_run:
         typer.echo(write_recipe(checked), nl=False)
         return
     if output is None:
         raise SettingsError("name the run's folder: -o runs/NAME")
-    from bsq.train import run
-
-    run(checked, output, resume=resume)
+    result = run(checked, output, Start.RESUME if resume else Start.FRESH)
+    match result.end:
+        case End.FINISHED:
+            say(f"finished after {result.pictures:,} pictures; the model is in {result.model}")
+        case End.STOPPED:
+            raise typer.Exit(INTERRUPTED)  # the run has said where it stopped
+        case _:
+            raise AssertionError(result.end)
