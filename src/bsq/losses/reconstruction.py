@@ -1,0 +1,51 @@
+"""Reconstruction loss. What enters: reconstructed and original pixels. What leaves: float32 distances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, model_validator
+from torch import Tensor
+
+from bsq.settings import Settings
+
+
+class ReconstructionSettings(Settings):
+    """Weights of the mean absolute error, the mean squared error and Charbonnier's √(x² + ε²) − ε, all of pixels in
+    [−1, 1]. The paper's poster says MSE, its released code L1, each with weight 1.
+    """
+
+    l1: NonNegativeFloat = 1.0
+    mse: NonNegativeFloat = 0.0
+    charbonnier: NonNegativeFloat = 0.0
+    charbonnier_epsilon: PositiveFloat = 1e-3
+
+    @model_validator(mode="after")
+    def _has_a_weight(self) -> Self:
+        if not self.l1 + self.mse + self.charbonnier:
+            raise ValueError("one of l1, mse and charbonnier must have a weight")
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class ReconstructionTerms:
+    """`loss` float32 scalar, weighted; `squared` (B,) the mean squared error of each sample, detached, for PSNR."""
+
+    loss: Tensor
+    squared: Tensor
+
+
+def reconstruction_loss(pixels: Tensor, reference: Tensor, settings: ReconstructionSettings) -> ReconstructionTerms:
+    """Weighted mean distance of two float (B, 3, T, H, W) in [−1, 1]; computed in float32."""
+    error = pixels.float() - reference.float()
+    loss = error.new_zeros(())
+    if settings.l1:
+        loss = loss + settings.l1 * error.abs().mean()
+    if settings.mse:
+        loss = loss + settings.mse * error.square().mean()
+    if settings.charbonnier:
+        epsilon = settings.charbonnier_epsilon
+        loss = loss + settings.charbonnier * (torch.sqrt(error.square() + epsilon**2) - epsilon).mean()
+    return ReconstructionTerms(loss, error.detach().square().flatten(1).mean(1))

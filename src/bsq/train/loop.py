@@ -1,0 +1,282 @@
+"""A training run. What enters: a recipe and a folder. What leaves: in that folder a model, checkpoints, logs, samples.
+
+out/recipe.yaml     the whole recipe           out/checkpoints/   the newest few, for resuming
+out/log.jsonl       a line every `log_every`   out/samples/       sheets of reconstructions
+out/model/          averaged weights           out/tensorboard/
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from PIL import Image
+
+from bsq.data.dataset import PictureDataset, to_pixels
+from bsq.data.files import Existing, plain_reason, write_file
+from bsq.data.loader import Batch, Share, load_batches, open_dataset
+from bsq.data.stored import find_pictures
+from bsq.errors import TrainingError
+from bsq.train.checkpoints import checkpoints, flush_folder, load_state, save_state
+from bsq.train.logs import Board, JsonLines, Screen, cut_log
+from bsq.train.recipe import Recipe, write_recipe
+from bsq.train.samples import draw_sheet
+from bsq.train.signals import StopSignals
+from bsq.train.trainer import Skipped, Trainer
+
+
+class Start(Enum):
+    """How a run begins."""
+
+    FRESH = "fresh"
+    RESUME = "resume"
+
+
+class End(Enum):
+    """Why a run ended."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to: why it ended, how far it got, where the averaged model lies, the last means logged."""
+
+    end: End
+    steps: int
+    pictures: int
+    model: Path
+    last: dict[str, float]
+
+
+def run(recipe: Recipe, out: str | Path, start: Start = Start.FRESH) -> RunResult:
+    """Train a tokenizer by `recipe` in the folder `out`.
+
+    SIGINT and SIGTERM save first, then end the run (`End.STOPPED`). RESUME goes on from the newest checkpoint in `out`
+    exactly as if the run had not been interrupted.
+
+    Raises TrainingError (a run is there already, nothing to resume, too many bad steps, the last checkpoint cannot be
+    written), SettingsError, DataError.
+    """
+    out = Path(out)
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    if start is Start.FRESH and checkpoints(out / "checkpoints"):
+        raise TrainingError(f"{out} holds a run already; resume it (--resume) or name another folder")
+    state = load_state(out / "checkpoints") if start is Start.RESUME else None
+    trainer = Trainer(recipe, Accelerator(mixed_precision="no"))
+    if state is not None:
+        trainer.restore(state)
+    with StopSignals() as signals, ExitStack() as closing:
+        loop = Run(trainer, out, open_dataset(recipe.data, recipe.seed), closing)
+        return loop.go(signals)
+
+
+@dataclass
+class Clock:
+    """Where the time since the last line of the log went."""
+
+    began: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0
+    pictures: int = 0
+
+    def read(self) -> dict[str, float]:
+        passed = max(1e-9, time.perf_counter() - self.began)
+        return {"pictures_per_second": self.pictures / passed, "data_wait": self.waited / passed}
+
+
+class Run:
+    """The loop around a `Trainer`, and all that it writes. Only the main process writes."""
+
+    def __init__(self, trainer: Trainer, out: Path, dataset: PictureDataset, closing: ExitStack) -> None:
+        self.trainer, self.recipe, self.out, self.dataset = trainer, trainer.recipe, out, dataset
+        self.main = trainer.accelerator.is_main_process
+        self.clock = Clock()
+        self.unreadable: set[str] = set()
+        self.last: dict[str, float] = {}
+        if not self.main:
+            return
+        write_file(out / "recipe.yaml", write_recipe(self.recipe).encode(), Existing.REPLACE)
+        cut_log(out / "log.jsonl", trainer.step)
+        self.log = JsonLines(out / "log.jsonl")
+        closing.callback(self.log.close)
+        self.screen = Screen(self.recipe.pictures, trainer.seen)
+        closing.callback(self.screen.close)
+        self.boards = [Board(out / "tensorboard", trainer.seen + 1) for _ in self.recipe.writers]
+        for board in self.boards:
+            closing.callback(board.close)
+        self.sampled = self._sample_pixels()
+
+    def go(self, signals: StopSignals) -> RunResult:
+        """Train until the end or a signal."""
+        self._begin()
+        trainer, end = self.trainer, End.FINISHED
+        batches = self._batches()
+        while trainer.step < self.recipe.steps:
+            if trainer.anywhere(signals.requested):
+                end = End.STOPPED
+                break
+            self._step(batches)
+            self._write_what_is_due()
+        self._close(end)
+        return RunResult(end, trainer.step, trainer.seen, self.out / "model", self.last)
+
+    def _begin(self) -> None:
+        pictures = len(self.dataset)
+        parameters = sum(parameter.numel() for parameter in self.trainer.tokenizer.parameters())
+        self._say(f"{parameters / 1e6:.2f} M parameters, {pictures:,} pictures, {self.recipe.steps:,} steps")
+        if self.trainer.step == 0:
+            self._save()  # so that a run can be resumed whenever it is killed
+        else:
+            self._say(f"resumed at step {self.trainer.step:,}, {self.trainer.seen:,} pictures seen")
+
+    def _batches(self) -> Iterator[Batch]:
+        recipe, accelerator = self.recipe, self.trainer.accelerator
+        local = max(1, recipe.batch // accelerator.num_processes)
+        share = Share(recipe.batch, recipe.micro_batch or local, accelerator.process_index, accelerator.num_processes)
+        self.parts = share.parts
+        first, last = self.trainer.seen, recipe.steps * recipe.batch
+        return iter(load_batches(self.dataset, share, first, last, recipe.data.workers))
+
+    def _step(self, batches: Iterator[Batch]) -> None:
+        before = time.perf_counter()
+        taken = list(islice(batches, self.parts))
+        self.clock.waited += time.perf_counter() - before
+        for name in dict.fromkeys(name for batch in taken for name in batch.unreadable):
+            self._note_unreadable(name)
+        outcome = self.trainer.train_step(taken)
+        self.clock.pictures += self.recipe.batch
+        if isinstance(outcome, Skipped):
+            self._note_skipped(outcome)
+        if self.main:
+            self.screen.advance(self.trainer.seen)
+
+    def _write_what_is_due(self) -> None:
+        recipe, step = self.recipe, self.trainer.step
+        last = step == recipe.steps
+        saving = last or step % recipe.steps_in(recipe.checkpoint_every) == 0
+        # A checkpoint closes a stretch of the log, so that a resumed run averages over the same steps.
+        if saving or step % recipe.steps_in(recipe.log_every) == 0:
+            self._write_log()
+        if last or step % recipe.steps_in(recipe.samples.every) == 0:
+            self._write_sheet()
+        if saving:
+            self._save()
+            self._export()
+
+    def _close(self, end: End) -> None:
+        """On a signal save what there is; at the end everything is written already."""
+        if end is End.STOPPED:
+            self._write_log()
+            self._save(fatal=True)
+            self._export()
+            self._say(f"stopped at step {self.trainer.step:,}; --resume goes on from there")
+        elif not (checkpoints(self.out / "checkpoints") or not self.main):
+            raise TrainingError(f"{self.out}: the last checkpoint could not be written")
+
+    def _write_log(self) -> None:
+        meter = self.trainer.meter
+        if self.trainer.accelerator.num_processes > 1:
+            first, *others = gather_object([meter])
+            for other in others:
+                first.merge(other)
+        else:
+            first = meter
+        if self.main and (means := first.means()):
+            rates = [group["lr"] for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
+            means |= {"learning_rate": max(rates)} | self.clock.read()
+            self.last = means
+            self._log({"event": "train", **means})
+            self.screen.show(means, self.trainer.seen)
+            for board in self.boards:
+                board.scalars(means, self.trainer.seen)
+                if (ones := first.ones()) is not None:
+                    board.balance(ones, self.trainer.seen)
+        meter.clear()
+        self.clock = Clock()
+
+    def _write_sheet(self) -> None:
+        if not self.main:
+            return
+        nested, radices = self.recipe.nested, self.trainer.tokenizer.radices
+        rates: list[int | None] = sorted({*nested.choices, len(radices)}) if nested is not None else [None]  # type: ignore[assignment]
+        sheet = draw_sheet(self.trainer.ema.model, self.sampled, rates)
+        path = self.out / "samples" / f"{self.trainer.seen:010d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sheet.picture).save(path)
+        self._log({"event": "samples", **sheet.psnr})
+        self._say("  ".join(f"{name} {value:.2f} dB" for name, value in sheet.psnr.items()) + f"  {path}")
+        for board in self.boards:
+            board.sheet(sheet.picture, self.trainer.seen)
+            board.scalars(sheet.psnr, self.trainer.seen)
+
+    def _sample_pixels(self) -> torch.Tensor:
+        samples = self.recipe.samples
+        source = self.dataset
+        if samples.source:
+            source = PictureDataset(find_pictures(samples.source), self.dataset.crop, self.recipe.seed)
+        return to_pixels(source.central(samples.count))
+
+    def _save(self, fatal: bool = False) -> None:
+        """A checkpoint. A disk that is full is no reason to stop; the checkpoint before is still there."""
+        if not self.main:
+            return
+        try:
+            save_state(self.out / "checkpoints", self.trainer.step, self.trainer.state(), self.recipe.keep_checkpoints)
+        except OSError as error:
+            line = f"no checkpoint at step {self.trainer.step:,}: {plain_reason(error)}"
+            if fatal:
+                raise TrainingError(f"{line}; the one before it is untouched") from error
+            self._say(line)
+
+    def _export(self) -> None:
+        """The averaged model in a folder of its own, swapped in whole."""
+        if not self.main:
+            return
+        folder, draft, old = self.out / "model", self.out / ".model.part", self.out / ".model.old"
+        try:
+            for path in (draft, old):
+                shutil.rmtree(path, ignore_errors=True)
+            self.trainer.ema.model.save_pretrained(draft)
+            if folder.exists():
+                folder.rename(old)
+            draft.rename(folder)
+            flush_folder(self.out)
+            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            self._say(f"the model was not exported at step {self.trainer.step:,}: {plain_reason(error)}")
+
+    def _note_skipped(self, outcome: Skipped) -> None:
+        trainer = self.trainer
+        self._say(f"step {trainer.step:,} skipped ({trainer.bad_steps} in a row): {outcome.reason}")
+        self._log({"event": "skipped", "reason": outcome.reason, "in_a_row": trainer.bad_steps})
+        if trainer.bad_steps >= self.recipe.most_bad_steps:
+            raise TrainingError(
+                f"{trainer.bad_steps} steps in a row gave no numbers to learn from (last: {outcome.reason}). The "
+                f"newest checkpoint in {self.out / 'checkpoints'} is from before; resume with a lower learning rate"
+            )
+
+    def _note_unreadable(self, name: str) -> None:
+        if name not in self.unreadable:
+            self.unreadable.add(name)
+            self._say(f"cannot read {name}; another picture takes its place ({len(self.unreadable)} so far)")
+            self._log({"event": "unreadable", "name": name, "so_far": len(self.unreadable)})
+
+    def _log(self, values: dict[str, Any]) -> None:
+        if self.main:
+            self.log.write({"step": self.trainer.step, "pictures": self.trainer.seen, **values})
+
+    def _say(self, line: str) -> None:
+        if self.main:
+            self.screen.say(line)

@@ -1,0 +1,153 @@
+"""Recipes. What enters: YAML and dotted overrides. What leaves: a checked `Recipe`, and YAML again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from bsq.data.loader import DataSettings
+from bsq.errors import SettingsError
+from bsq.quantizers import build_quantizer
+from bsq.settings import Settings
+from bsq.tokenizer import TokenizerSettings
+from bsq.train.ema import EmaSettings
+from bsq.train.objective import LossSettings, NestedSettings
+from bsq.train.optimizers import AdamWSettings, OptimizerSettings
+from bsq.train.schedule import ScheduleSettings
+
+BASE = "base"
+"""A recipe may name another to start from; the path is relative to its own file."""
+
+
+class SampleSettings(Settings):
+    """A sheet of `count` pictures and their reconstructions every `every` pictures; from `source`, which is not
+    trained on, or from the training data if that is empty.
+    """
+
+    every: PositiveInt = 100_000
+    count: PositiveInt = 8
+    source: tuple[str, ...] = ()
+
+
+class Recipe(Settings):
+    """All that determines a run. Lengths are counted in pictures seen, whatever the batch."""
+
+    model: TokenizerSettings
+    data: DataSettings
+    loss: LossSettings = LossSettings()
+    nested: NestedSettings | None = None
+    optimizer: OptimizerSettings = AdamWSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    ema: EmaSettings = EmaSettings()
+    pictures: PositiveInt  # how many are seen before the run ends
+    batch: PositiveInt = 32  # pictures of one step, over all processes
+    micro_batch: PositiveInt | None = None  # pictures a process takes at once; None: its whole share of the batch
+    precision: Literal["fp32", "bf16"] = "bf16"
+    clip: PositiveFloat | None = 1.0  # largest norm of the gradient
+    compile: Literal["off", "default", "max-autotune"] = "off"
+    recompute: bool = False  # activation checkpointing: less memory, a third more computation, the same numbers
+    initial: str | None = None  # start from the weights of this model: a bundled name, a folder or a hub id
+    seed: NonNegativeInt = 0
+    threads: PositiveInt | None = None  # of PyTorch on CPUs; None: as many as it finds
+    log_every: PositiveInt = 1_000
+    checkpoint_every: PositiveInt = 50_000
+    keep_checkpoints: PositiveInt = 2
+    most_bad_steps: PositiveInt = 20  # steps in a row without finite gradients after which the run gives up
+    samples: SampleSettings = SampleSettings()
+    writers: tuple[Literal["tensorboard"], ...] = ("tensorboard",)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.data.crop % self.model.patch:
+            raise ValueError(f"data.crop={self.data.crop} is not a multiple of model.patch={self.model.patch}")
+        if self.pictures < self.batch:
+            raise ValueError(f"pictures={self.pictures} is less than one batch of {self.batch}")
+        if self.nested is not None:
+            quantizer = build_quantizer(self.model.quantizer)
+            if not quantizer.can_nest or max(self.nested.choices) > len(quantizer.radices):
+                digits = len(quantizer.radices)
+                raise ValueError(f"nested.choices={self.nested.choices} do not fit a code of {digits} digits")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Whole batches in the run."""
+        return self.pictures // self.batch
+
+    def steps_in(self, pictures: int) -> int:
+        """Steps that see about so many pictures, at least one."""
+        return max(1, round(pictures / self.batch))
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, changed by overrides such as "model.encoder.width=384".
+
+    Raises SettingsError for a file that is missing or no YAML, and for unknown, missing or impossible settings.
+    """
+    content = read_yaml(Path(path))
+    for override in overrides:
+        content = merge(content, parse_override(override))
+    return check_recipe(content, str(path))
+
+
+def check_recipe(content: Mapping[str, Any], source: str) -> Recipe:
+    """Raises SettingsError that names each faulty setting by its dotted path."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors()]
+        raise SettingsError(f"{source}: " + "; ".join(faults[:4])) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, laid over that of its `base` if it names one."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path} must hold settings by name, got {type(content).__name__}")
+    base = content.pop(BASE, None)
+    return content if base is None else merge(read_yaml(path.parent / base), content)
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """ "a.b=1" → {"a": {"b": 1}}; the value is read as YAML."""
+    name, equals, value = text.partition("=")
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
+        raise SettingsError(f"an override reads like model.encoder.width=384, got {text!r}")
+    try:
+        content = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"the value of {name} is not YAML: {value!r}") from error
+    for key in reversed(keys):
+        content = {key: content}
+    return content
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `under`, key by key; a mapping of another `kind` replaces the whole of what it covers."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = under.get(key)
+        if (
+            isinstance(value, Mapping)
+            and isinstance(below, Mapping)
+            and value.get("kind", below.get("kind")) == (below.get("kind"))
+        ):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """The whole recipe, defaults included, as YAML that `load_recipe` reads back to an equal one."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
