@@ -52,12 +52,13 @@ def main() -> None:
     lengths = options.bits or quarters(len(model.radices))
     compress(original[:64, :64], model)  # the first call of torch pays for its own start
     trials = [attempt(original, model, bits) for bits in lengths]
-    console.print(table(photo, original, options.model, trials))
+    name = Path(options.model).name
+    console.print(table(photo, original, name, trials))
     options.out.mkdir(parents=True, exist_ok=True)
     for trial in trials:
         (options.out / f"{photo.stem}-{trial.bits}.bsq").write_bytes(trial.stream)
     path = options.out / f"{photo.stem}.png"
-    draw(photo, original, options.model, model, trials).save(path)
+    draw(photo, original, name, model, trials).save(path)
     console.print(f"Look at [bold]{path}[/]; the .bsq files lie beside it.", highlight=False)
 
 
@@ -98,12 +99,12 @@ def table(photo: Path, original: np.ndarray, model: str, trials: list[Trial]) ->
     height, width, _ = original.shape
     head = f"{photo.name}, {width}×{height}, {photo.stat().st_size:,} bytes as {photo.suffix[1:].upper()}; {model}"
     result = Table(title=head, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for name in ("bits", "bytes", "bpp", "smaller", "PSNR dB", "MS-SSIM", "in dB", "encode s", "decode s"):
+    for name in ("bits", "bytes", "bpp", "ratio", "PSNR", "MS-SSIM", "in dB", "encode", "decode"):
         result.add_column(name, justify="right")
     for t in trials:
         row = [f"{t.bits}", f"{len(t.stream):,}", f"{t.bits_per_pixel:.3f}"]
-        row += [f"{photo.stat().st_size / len(t.stream):.0f}×", f"{t.psnr:.2f}", f"{t.ms_ssim:.4f}"]
-        row += [f"{decibels(t.ms_ssim):.2f}", f"{t.encode_seconds:.2f}", f"{t.decode_seconds:.2f}"]
+        row += [f"{photo.stat().st_size / len(t.stream):.0f}×", f"{t.psnr:.2f} dB", f"{t.ms_ssim:.4f}"]
+        row += [f"{decibels(t.ms_ssim):.2f}", f"{t.encode_seconds:.2f} s", f"{t.decode_seconds:.2f} s"]
         result.add_row(*row)
     return result
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 PAPER, INK, FAINT = (250, 249, 246), (28, 28, 32), (120, 118, 112)
 PANEL, MARGIN, GAP, COLUMNS = 512, 40, 24, 3
-PLANES, PLANE_GAP = 8, 6
+PLANES, PLANE_GAP = 7, 18
 # One colour for each value of three bits; the last bit changes the lightness, the others the hue.
 EIGHT_COLOURS = np.array(
     [
