@@ -45,18 +45,15 @@ def freeze(prior: MaskedPrior) -> ExactPrior:
 
 def freeze_convolution(convolution: RoundedConv, unit_in: float, unit_out: float) -> IntegerLayer:
     """A convolution as a product with gathered neighbours."""
-    assert convolution.bias is not None
     return freeze_layer(convolution.weight, convolution.bias, unit_in, unit_out)
 
 
 def freeze_layer(weight: Tensor, bias: Tensor, unit_in: float, unit_out: float) -> IntegerLayer:
-    """Weights (outputs, inputs) or (outputs, inputs, k, k) and bias as integers; inputs of a window row by row."""
+    """Weights (outputs, inputs) and bias as integers."""
     scale = weight_scales(weight).double()
-    rows = weight.detach().double()
-    rows = rows.permute(0, 2, 3, 1).flatten(1) if rows.ndim == 4 else rows
     mantissa, exponent = torch.frexp(scale * unit_in / unit_out)
     return IntegerLayer(
-        weight=(rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8),
+        weight=(weight.detach().double() / scale[:, None]).round().clamp(-127, 127).to(torch.int8),
         bias=(bias.detach().double() / (scale * unit_in)).round().to(torch.int32),
         multiplier=(mantissa * 128).to(torch.int32),
         shift=(7 - exponent).to(torch.int32),

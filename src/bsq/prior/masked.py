@@ -50,16 +50,23 @@ class MaskedSettings(Settings):
         return make_layout(self.radices, self.layer_digits, self.passes)
 
 
-class RoundedConv(nn.Conv2d):
-    """A convolution whose weights can be rounded as `exact.py` stores them: int8 with a scale per output row."""
+class RoundedConv(nn.Module):
+    """A convolution whose weights can be rounded as `exact.py` stores them: int8 with a scale per output row.
+
+    weight (outputs, side²·inputs): the neighbours row by row, the channels of each together
+    """
 
     def __init__(self, inputs: int, outputs: int, side: int) -> None:
-        super().__init__(inputs, outputs, side, padding=side // 2)
+        super().__init__()
+        self.inputs, self.side = inputs, side
+        self.weight = nn.Parameter(torch.randn(outputs, side * side * inputs) * (side * side * inputs) ** -0.5)
+        self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor, rounding: Rounding | None = None) -> Tensor:
         """(B, inputs, h, w) → (B, outputs, h, w)."""
         weight = self.weight if rounding is None else rounding.weights(self.weight)
-        return F.conv2d(x, weight, self.bias, padding=self.padding)
+        kernel = weight.view(-1, self.side, self.side, self.inputs).permute(0, 3, 1, 2)
+        return F.conv2d(x, kernel, self.bias, padding=self.side // 2)
 
 
 class Convolutions(nn.ModuleList):

@@ -1,4 +1,4 @@
-"""A training run of a prior ↔ one file. What enters: a prior, its optimizer, how far the run is. What leaves: the same.
+"""A training run of a prior ↔ one file. What enters: a prior, its optimizers, how far it is. What leaves: the same.
 
 Tensors only (safetensors), written beside the old file and then put in its place, so that a run can be cut off at any
 moment.
@@ -6,6 +6,7 @@ moment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,13 @@ class RunState:
     seconds: float = 0.0
 
 
-def save_run(path: Path, prior: nn.Module, optimizer: Optimizer, state: RunState) -> None:
+def save_run(path: Path, prior: nn.Module, optimizers: Sequence[Optimizer], state: RunState) -> None:
     """Write the run."""
     names = {id(parameter): name for name, parameter in prior.named_parameters()}
     tensors: dict[str, Tensor] = {f"prior.{name}": tensor for name, tensor in prior.state_dict().items()}
-    for parameter, moments in optimizer.state.items():
-        tensors |= {f"optimizer.{names[id(parameter)]}.{key}": tensor for key, tensor in moments.items()}
+    for optimizer in optimizers:
+        for parameter, moments in optimizer.state.items():
+            tensors |= {f"optimizer.{names[id(parameter)]}.{key}": tensor for key, tensor in moments.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".draft")
     save_file(
@@ -41,7 +43,7 @@ def save_run(path: Path, prior: nn.Module, optimizer: Optimizer, state: RunState
     draft.replace(path)
 
 
-def load_run(path: Path, prior: nn.Module, optimizer: Optimizer) -> RunState:
+def load_run(path: Path, prior: nn.Module, optimizers: Sequence[Optimizer]) -> RunState:
     """Mirror of `save_run`; a run that was never saved starts at the beginning. Raises CheckpointError."""
     if not path.exists():
         return RunState()
@@ -50,8 +52,10 @@ def load_run(path: Path, prior: nn.Module, optimizer: Optimizer) -> RunState:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
             metadata = file.metadata()
         prior.load_state_dict(_under("prior.", tensors))
-        for name, parameter in prior.named_parameters():
-            optimizer.state[parameter] = _under(f"optimizer.{name}.", tensors)
+        names = {id(parameter): name for name, parameter in prior.named_parameters()}
+        for optimizer in optimizers:
+            for parameter in optimizer.param_groups[0]["params"]:
+                optimizer.state[parameter] = _under(f"optimizer.{names[id(parameter)]}.", tensors)
         return RunState(int(metadata["step"]), float(metadata["seconds"]))
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"cannot resume from {path}: {error}; remove it to start again") from error

@@ -17,8 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
-from bsq.errors import ShapeError
+from bsq.errors import MissingDependencyError, ShapeError
 from bsq.prior.causal import CausalPrior, CausalSettings
 from bsq.prior.layout import Layer, to_bits
 from bsq.prior.masked import MaskedPrior, MaskedSettings
@@ -28,12 +29,14 @@ from bsq.prior.rounding import Rounding
 from bsq.settings import Settings
 
 REPORT_SECONDS, SAVE_SECONDS = 10.0, 30.0
+HIDDEN = ("gathers.", "mixes.", "condition_head.", "blocks.")
 
 
 class PriorTrainingSettings(Settings):
     """How a prior is trained.
 
     minutes        wall-clock length; the learning rate follows it, so a run always ends cooled down
+    steps          length in steps, if that comes first: the same run on any machine
     batch          crops a step, split evenly over the layers of digits
     crop           side of the crops, in tokens
     rounded        share of the run, at its end, with weights and activations rounded to integers
@@ -41,7 +44,8 @@ class PriorTrainingSettings(Settings):
     cut_layers     share of samples that end inside a layer, so that any number of digits can be kept
     """
 
-    minutes: float = Field(default=15.0, gt=0)
+    minutes: float = Field(default=20.0, gt=0)
+    steps: int | None = Field(default=None, ge=1)
     batch: int = Field(default=16, ge=1)
     crop: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
@@ -81,7 +85,7 @@ def train_masked(
     prior, trained to be frozen. Raises ShapeError if the digits do not fit, CheckpointError if the run does not.
     """
     torch.manual_seed(training.seed)
-    prior = MaskedPrior(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    prior = MaskedPrior(settings)
 
     def losses(truth: Tensor, draw: np.random.Generator, done: float) -> tuple[Tensor, list[float]]:
         rounding = Rounding() if done >= 1 - training.rounded else None
@@ -113,33 +117,46 @@ def fit(
     prior: nn.Module, signs: Tensor, training: PriorTrainingSettings, losses: Losses, report: Report, run: Path | None
 ) -> None:
     """The loop: random crops of signs (N, T, h, w, bits), AdamW, a learning rate that follows the clock."""
-    optimizer = torch.optim.AdamW(
-        prior.parameters(), training.learning_rate, betas=(0.9, 0.98), weight_decay=training.weight_decay
-    )
-    state = RunState() if run is None else load_run(run, prior, optimizer)
+    optimizers = build_optimizers(prior, training)
+    state = RunState() if run is None else load_run(run, prior, optimizers)
     draw = np.random.default_rng((training.seed, state.step))
     step, done, start = state.step, 0.0, time.monotonic() - state.seconds
     reported = saved = time.monotonic()
     seen: list[list[float]] = []
     while done < 1:
-        done = min(1.0, (time.monotonic() - start) / (60 * training.minutes))
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * schedule(done, training.warmup)
+        done = progress(training, step + 1, time.monotonic() - start)
+        rate = training.learning_rate * schedule(done, training.warmup)
         loss, bits = losses(draw_crops(signs, training, draw), draw, done)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
         step, seen = step + 1, [*seen, bits]
         if time.monotonic() - reported > REPORT_SECONDS or done >= 1:
             minutes, reported = (time.monotonic() - start) / 60, time.monotonic()
-            report(
-                PriorProgress(step, minutes, optimizer.param_groups[0]["lr"], tuple(np.mean(seen, 0).tolist())), prior
-            )
+            report(PriorProgress(step, minutes, rate, tuple(np.mean(seen, 0).tolist())), prior)
             seen = []
         if run is not None and (time.monotonic() - saved > SAVE_SECONDS or done >= 1):
             saved = time.monotonic()
-            save_run(run, prior, optimizer, RunState(step, saved - start))
+            save_run(run, prior, optimizers, RunState(step, saved - start))
+
+
+def build_optimizers(prior: nn.Module, training: PriorTrainingSettings) -> list[Optimizer]:
+    """Muon for matrices between hidden activations (arXiv:2502.16982: updates of AdamW's size), AdamW for the rest.
+
+    Raises MissingDependencyError for a torch older than 2.9.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise MissingDependencyError(f"training a prior needs torch 2.9 or newer, this is {torch.__version__}")
+    hidden = [p for name, p in prior.named_parameters() if p.ndim == 2 and name.startswith(HIDDEN)]
+    rest = [p for name, p in prior.named_parameters() if not (p.ndim == 2 and name.startswith(HIDDEN))]
+    rate, decay = training.learning_rate, training.weight_decay
+    return [
+        torch.optim.Muon(hidden, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=decay),
+    ]
 
 
 def to_signs(digits: Tensor, radices: tuple[int, ...], crop: int) -> Tensor:
@@ -150,6 +167,12 @@ def to_signs(digits: Tensor, radices: tuple[int, ...], crop: int) -> Tensor:
             f"got {tuple(digits.shape)}; use a smaller crop or larger pictures"
         )
     return torch.from_numpy(to_bits(digits.numpy(), radices)).to(torch.int8) * 2 - 1
+
+
+def progress(training: PriorTrainingSettings, step: int, seconds: float) -> float:
+    """The share of the run that is over, 0 … 1."""
+    by_step = 0.0 if training.steps is None else step / training.steps
+    return min(1.0, max(by_step, seconds / (60 * training.minutes)))
 
 
 def schedule(done: float, warmup: float) -> float:
