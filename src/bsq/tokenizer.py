@@ -66,6 +66,8 @@ class Tokenizer(
         self.quantizer = build_quantizer(settings.quantizer)
         self.encoder = Encoder(settings.encoder, settings.patch, self.quantizer.latent_width)
         self.decoder = Decoder(settings.decoder, settings.patch, self.quantizer.code_width)
+        # Hashing a large model takes a second: kept for as long as no weight is written to.
+        self._hashed: tuple[tuple[tuple[int, int], ...], str] | None = None
 
     @property
     def patch(self) -> int:
@@ -83,14 +85,11 @@ class Tokenizer(
 
         The decoder is left out: several decoders may serve the same codes.
         """
-        digest = hashlib.sha256()
-        part = self.settings.model_dump_json(include={"patch", "quantizer", "encoder"})
-        digest.update(part.encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            if name.startswith(("encoder.", "quantizer.")):
-                digest.update(f"{name}{tuple(tensor.shape)}".encode())
-                digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        weights = {n: t for n, t in self.state_dict().items() if n.startswith(("encoder.", "quantizer."))}
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in weights.values())
+        if self._hashed is None or self._hashed[0] != state:
+            self._hashed = state, _hash_weights(self.settings, weights)
+        return self._hashed[1]
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of tokens of a picture of that many pixels.
@@ -218,6 +217,14 @@ class Tokenizer(
         tokenizer = cls(read_settings(folder, TokenizerSettings))
         fit(tokenizer, read_tensors(folder), str(folder))
         return tokenizer.eval()
+
+
+def _hash_weights(settings: TokenizerSettings, weights: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(settings.model_dump_json(include={"patch", "quantizer", "encoder"}).encode())
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _as_clip(pixels: Tensor) -> Tensor:
