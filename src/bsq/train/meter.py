@@ -75,5 +75,5 @@ class Meter:
 
 def _place(item: tuple[str, float]) -> tuple[bool, int]:
     """Sorts "psnr@9" before "psnr@18", and both behind the names without a rate, which keep their order."""
-    name, at, rate = item[0].partition("@")
+    _, at, rate = item[0].partition("@")
     return bool(at), int(rate or 0)

@@ -1,0 +1,115 @@
+"""What a run would take. What enters: a recipe. What leaves: parameters, FLOPs, memory, steps, without training.
+
+Everything is counted on tensors that have shapes but no content, so a large model is as quick to plan as a small one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from bsq.tokenizer import Tokenizer
+from bsq.train.optimizers import AdamWSettings, MuonSettings, is_hidden_matrix
+from bsq.train.recipe import Recipe
+from bsq.vit.transformer import Transformer
+
+FLOAT32 = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`flops` of a forward and backward pass of one picture (2 for a multiply-add), without discriminator and LPIPS;
+    `state_bytes` of weights, gradients, average and optimizer; `activation_bytes` of one micro-batch.
+    """
+
+    parameters: int
+    flops: int
+    state_bytes: int
+    activation_bytes: int
+    steps: int
+    pictures: int
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.state_bytes + self.activation_bytes
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        state, activations = self.state_bytes / 2**30, self.activation_bytes / 2**30
+        return [
+            f"parameters      {self.parameters / 1e6:,.2f} M",
+            f"FLOPs/picture   {self.flops / 1e9:,.1f} G, forward and backward",
+            f"memory          {state + activations:,.2f} GiB a process: {state:,.2f} for weights, gradients, average, "
+            f"optimizer; {activations:,.2f} for activations",
+            f"steps           {self.steps:,} ({self.pictures:,} pictures)",
+            f"whole run       {self.flops * self.pictures / 1e15:,.2f} PFLOP",
+        ]
+
+
+def plan_run(recipe: Recipe, processes: int = 1) -> Plan:
+    """What `recipe` takes when shared by so many processes."""
+    with torch.device("meta"):
+        tokenizer = Tokenizer(recipe.model).train()
+    for part in tokenizer.modules():
+        if isinstance(part, Transformer):
+            part.recompute = recipe.recompute
+    side = recipe.data.crop
+    pixels = torch.zeros(1, 3, 1, side, side, device="meta")
+    micro = recipe.micro_batch or max(1, recipe.batch // processes)
+    state_bytes = FLOAT32 * sum(p.numel() * copies(recipe, name, p) for name, p in tokenizer.named_parameters())
+    return Plan(
+        parameters=sum(parameter.numel() for parameter in tokenizer.parameters()),
+        flops=count_flops(tokenizer, pixels),
+        state_bytes=state_bytes,
+        activation_bytes=micro * activation_bytes(tokenizer, pixels, recipe.precision),
+        steps=recipe.steps,
+        pictures=recipe.steps * recipe.batch,
+    )
+
+
+def copies(recipe: Recipe, name: str, parameter: nn.Parameter) -> int:
+    """Tensors of a parameter's size: itself, gradient, average, and what its optimizer remembers."""
+    match recipe.optimizer:
+        case AdamWSettings():
+            return 5
+        case MuonSettings():
+            return 4 if is_hidden_matrix(name, parameter) else 5
+        case other:
+            raise TypeError(f"no optimizer for {other!r}")
+
+
+def count_flops(tokenizer: Tokenizer, pixels: Tensor) -> int:
+    """FLOPs of matrix products and attention, forward and backward, as PyTorch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        through_both(tokenizer, pixels).backward()
+    return counter.get_total_flops()
+
+
+def activation_bytes(tokenizer: Tokenizer, pixels: Tensor, precision: str) -> int:
+    """Bytes that a forward pass keeps for the backward pass; tensors kept twice count once."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    tokenizer, pixels = tokenizer.to(dtype), pixels.to(dtype)
+    weights = {id(parameter) for parameter in tokenizer.parameters()}
+    kept: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = through_both(tokenizer, pixels)
+    del loss
+    activations = [t for t in kept if id(t) not in weights and (t._base is None or id(t._base) not in weights)]
+    storages = {tensor.untyped_storage()._cdata: tensor for tensor in activations}
+    return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
+
+
+def through_both(tokenizer: Tokenizer, pixels: Tensor) -> Tensor:
+    """A scalar that depends on all weights. The quantizer is left out: it looks at values and costs little."""
+    latent = tokenizer.encoder(pixels)
+    code = latent.new_zeros(*latent.shape[:-1], tokenizer.quantizer.code_width, requires_grad=True)
+    return latent.sum() + tokenizer.decoder(code).sum()

@@ -1,0 +1,56 @@
+"""Recipes and pictures small enough for tests: a run of a few steps takes a second."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bsq.train.recipe import Recipe
+
+TRANSFORMER = {"width": 16, "depth": 1, "head_width": 8}
+MODEL = {
+    "patch": 8,
+    "quantizer": {"kind": "bsq", "bits": 8},
+    "encoder": TRANSFORMER,
+    "decoder": TRANSFORMER,
+}
+
+
+def write_pictures(folder: Path, count: int = 10, size: tuple[int, int] = (40, 48)) -> Path:
+    """Smooth pictures that differ; `folder` again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    for number in range(count):
+        small = random.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC).save(folder / f"{number:03d}.png")
+    return folder
+
+
+def tiny(source: Path, **changes: Any) -> Recipe:
+    """12 steps of 4 pictures, nested, with Muon, a checkpoint every 4 steps."""
+    content: dict[str, Any] = {
+        "model": MODEL,
+        "data": {"source": [str(source)], "crop": 32, "workers": 0, "flip": 0.5, "zoom": [1.0, 1.2]},
+        "nested": {"choices": [4, 8]},
+        "optimizer": {"kind": "muon"},
+        "schedule": {"warm_up": 16},
+        "pictures": 48,
+        "batch": 4,
+        "log_every": 8,
+        "checkpoint_every": 16,
+        "samples": {"every": 24, "count": 2},
+        "threads": 1,
+        "writers": [],
+    }
+    return Recipe.model_validate(content | changes)
+
+
+def losses(out: Path) -> list[dict[str, Any]]:
+    """The training lines of a run's log, without what the clock says."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    timing = ("pictures_per_second", "data_wait")
+    return [{k: v for k, v in line.items() if k not in timing} for line in lines if line["event"] == "train"]

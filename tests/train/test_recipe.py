@@ -1,0 +1,106 @@
+"""Recipes: overrides, bases, faults, and that what is written back is the same recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from runs import tiny
+
+from bsq.errors import SettingsError
+from bsq.train.plan import plan_run
+from bsq.train.recipe import load_recipe, merge, write_recipe
+
+RECIPES = sorted((Path(__file__).parent.parent.parent / "recipes").glob("**/*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_can_be_planned(path: Path) -> None:
+    plan = plan_run(load_recipe(path, ["data.source=pictures"]))
+    assert plan.parameters > 0
+    assert plan.flops > 2 * plan.parameters
+    assert plan.activation_bytes > 0
+    assert plan.steps > 0
+    assert len(plan.lines()) == 5
+
+
+def test_recomputing_saves_memory() -> None:
+    path = RECIPES[0].parent / "tiny.yaml"
+    plain, saving = (plan_run(load_recipe(path, ["data.source=x", f"recompute={flag}"])) for flag in (False, True))
+    assert saving.activation_bytes < plain.activation_bytes
+    assert saving.flops > plain.flops
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(write_recipe(tiny(tmp_path)))
+    return path
+
+
+def test_reads_back_what_it_writes(recipe: Path, tmp_path: Path) -> None:
+    assert load_recipe(recipe) == tiny(tmp_path)
+
+
+def test_overrides_are_dotted_yaml(recipe: Path) -> None:
+    changed = load_recipe(
+        recipe, ["model.encoder.width=384", "data.zoom=[1, 3]", "nested=null", "optimizer={kind: adamw}", "seed=7"]
+    )
+    assert changed.model.encoder.width == 384
+    assert changed.data.zoom == (1.0, 3.0)
+    assert changed.nested is None
+    assert changed.optimizer.kind == "adamw"
+    assert changed.seed == 7
+
+
+def test_another_kind_replaces_all_settings_of_the_kind_before() -> None:
+    under = {"quantizer": {"kind": "bsq", "bits": 9, "group": 3}, "patch": 8}
+    assert merge(under, {"quantizer": {"bits": 18}})["quantizer"] == {"kind": "bsq", "bits": 18, "group": 3}
+    assert merge(under, {"quantizer": {"kind": "lfq"}})["quantizer"] == {"kind": "lfq"}
+
+
+def test_a_base_is_relative_to_its_recipe(recipe: Path) -> None:
+    (recipe.parent / "rows").mkdir()
+    row = recipe.parent / "rows" / "row.yaml"
+    row.write_text("base: ../recipe.yaml\nseed: 3\nmodel: {quantizer: {bits: 16}}\n")
+    changed = load_recipe(row)
+    assert (changed.seed, changed.model.quantizer.bits, changed.model.patch) == (3, 16, 8)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("model.encoder.widht=3", "model.encoder.widht"),
+        ("modle.patch=8", "modle"),
+        ("batch=0", "batch"),
+        ("batch=100", "less than one batch"),
+        ("data.crop=30", "data.crop=30"),
+        ("nested.choices=[4,99]", "nested.choices"),
+        ("data.zoom=[2,1]", "zoom must rise"),
+        ("loss.reconstruction={l1: 0}", "loss.reconstruction"),
+        ("batch", "reads like"),
+        ("=3", "reads like"),
+        ("batch=[", "not YAML"),
+    ],
+)
+def test_faults_are_named(recipe: Path, override: str, named: str) -> None:
+    with pytest.raises(SettingsError, match=named.replace("[", r"\[").replace(".", r"\.")):
+        load_recipe(recipe, [override])
+
+
+def test_data_must_be_named() -> None:
+    with pytest.raises(SettingsError, match=r"data\.source"):
+        load_recipe(RECIPES[0].parent / "biscuit-s.yaml")
+
+
+def test_what_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot read"):
+        load_recipe(tmp_path / "missing.yaml")
+    path = tmp_path / "list.yaml"
+    path.write_text(yaml.safe_dump([1, 2]))
+    with pytest.raises(SettingsError, match="settings by name"):
+        load_recipe(path)
+    path.write_text("a: [")
+    with pytest.raises(SettingsError, match="not YAML"):
+        load_recipe(path)
