@@ -36,6 +36,7 @@ FLOORS = (
     "quantizers",
     "layers",
     "data",
+    "parts",
     "folders",
     "codes",
     "settings",

@@ -3,7 +3,7 @@ other.
 
 Encoding cuts the grid into tiles of the model's size, the last one of each axis flush with the edge. Decoding adds
 tiles half a tile apart and blends what they say with weights that fall towards each tile's border, so that no seam is
-left.
+left. Models with windows need none of this: see `bsq.parts`.
 """
 
 from __future__ import annotations

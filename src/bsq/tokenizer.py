@@ -18,6 +18,7 @@ from bsq.codes import Codes
 from bsq.errors import CodesError, SettingsError, ShapeError
 from bsq.folders import WEIGHTS_FILE, download, fit, read_settings, read_tensors
 from bsq.layers.positions import LearnedPositionsSettings
+from bsq.parts import cut_parts
 from bsq.quantizers import QuantizerSettings, build_quantizer
 from bsq.quantizers.base import Quantized
 from bsq.settings import Settings
@@ -130,7 +131,7 @@ class Tokenizer(
         clip = _pad_to(clip, rows * self.patch, columns * self.patch)
         tiling = self._tiling()
         if tiling is None:
-            digits = self.quantizer.digits(self.encoder(clip))
+            digits = self._encode_parts(clip)
         else:
             digits = cut_tiles(clip, tiling, self.patch, lambda tile: self.quantizer.digits(self.encoder(tile)))
         codes = Codes(digits, self.radices)
@@ -162,10 +163,10 @@ class Tokenizer(
         digits = codes.digits.to(self._device)
         tiling = self._tiling()
         if tiling is None:
-            pixels = self.decoder(self.quantizer.lookup(digits))
+            pixels = self._decode_parts(digits)
         else:
             pixels = blend_tiles(digits, tiling, self.patch, lambda tile: self.decoder(self.quantizer.lookup(tile)))
-        return pixels[..., :height, :width].float().clamp(-1, 1)
+        return pixels[..., :height, :width].float().clamp_(-1, 1)
 
     def reconstruct(self, pixels: Tensor, bits: int | None = None) -> Tensor:
         """decode(encode(pixels)), in the rank and size of `pixels`; for a continuous latent, through its mean."""
@@ -174,6 +175,29 @@ class Tokenizer(
             return self._reconstruct_continuous(pixels, bits)
         again = self.decode(self.encode(pixels, bits), (height, width))
         return again if pixels.ndim == 5 else again[:, :, 0]
+
+    def _encode_parts(self, clip: Tensor) -> Tensor:
+        """Digits of a clip of whole patches."""
+        rows, columns = clip.shape[-2] // self.patch, clip.shape[-1] // self.patch
+        digits: Tensor | None = None
+        for part in cut_parts(rows, columns, self.settings.encoder.reach(rows, columns)):
+            down, right = part.rows.times(self.patch), part.columns.times(self.patch)
+            here = self.quantizer.digits(self.encoder(clip[..., down.outer, right.outer]))
+            if digits is None:
+                digits = here.new_empty(*here.shape[:2], rows, columns, here.shape[-1])
+            digits[:, :, part.rows.own, part.columns.own] = here[:, :, part.rows.inside, part.columns.inside]
+        assert digits is not None
+        return digits
+
+    def _decode_parts(self, digits: Tensor) -> Tensor:
+        """Pixels of a whole grid of digits; mirror of `_encode_parts`."""
+        batch, frames, rows, columns, _ = digits.shape
+        pixels = torch.empty(batch, 3, frames, rows * self.patch, columns * self.patch, device=digits.device)
+        for part in cut_parts(rows, columns, self.settings.decoder.reach(rows, columns)):
+            down, right = part.rows.times(self.patch), part.columns.times(self.patch)
+            here = self.decoder(self.quantizer.lookup(digits[:, :, part.rows.outer, part.columns.outer]))
+            pixels[..., down.own, right.own] = here[..., down.inside, right.inside]
+        return pixels
 
     @torch.no_grad()
     def _reconstruct_continuous(self, pixels: Tensor, bits: int | None) -> Tensor:

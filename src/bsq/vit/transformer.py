@@ -20,6 +20,7 @@ from bsq.layers.positions import (
     rotary_table,
 )
 from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings, cut_windows
+from bsq.parts import Reach
 from bsq.settings import Settings
 
 # At use, tokens go through a block in portions of this many, so that memory beyond a few copies of hidden stays
@@ -47,6 +48,15 @@ class TransformerSettings(Settings):
         if self.width % self.head_width:
             raise ValueError(f"width {self.width} is not a multiple of head_width {self.head_width}")
         return self
+
+    def reach(self, rows: int, columns: int) -> Reach:
+        """How far a token of a rows × columns grid sees: half a window more with every block, or everything."""
+        match self.attention:
+            case WindowAttentionSettings(size=size):
+                halves = self.depth * size // 2
+                return Reach(margin=-(-halves // size) * size, step=size)
+            case _:
+                return Reach(margin=max(rows, columns), step=1)
 
 
 class Transformer(nn.Module):

@@ -1,0 +1,78 @@
+"""Large pictures through models whose tokens see only so far. What enters: a grid's size. What leaves: parts of it.
+
+A part carries a margin as wide as a token's reach, so that what is computed for its inside is what the whole picture
+would give: no seams, and memory that does not grow with the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Tokens of a part, about; the margins come on top.
+TOKENS = 32_768
+COLUMNS = 512
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A token depends on tokens up to `margin` rows and columns away; parts begin at multiples of `step`."""
+
+    margin: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens start … stop − 1 of an axis, computed from tokens outer_start … outer_stop − 1."""
+
+    start: int
+    stop: int
+    outer_start: int
+    outer_stop: int
+
+    @property
+    def inside(self) -> slice:
+        """Where the span lies within what was computed."""
+        return slice(self.start - self.outer_start, self.stop - self.outer_start)
+
+    @property
+    def outer(self) -> slice:
+        return slice(self.outer_start, self.outer_stop)
+
+    @property
+    def own(self) -> slice:
+        return slice(self.start, self.stop)
+
+    def times(self, patch: int) -> Span:
+        """The same span in pixels."""
+        return Span(self.start * patch, self.stop * patch, self.outer_start * patch, self.outer_stop * patch)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A rectangle of the token grid."""
+
+    rows: Span
+    columns: Span
+
+
+def cut_parts(rows: int, columns: int, reach: Reach) -> Iterator[Part]:
+    """Parts that cover a grid of rows × columns tokens exactly once; a single one if the grid is small."""
+    height, width = rows, columns
+    if rows * columns > TOKENS and reach.margin < max(rows, columns):
+        width = min(columns, max(_multiple(COLUMNS, reach.step), 2 * reach.margin))
+        height = max(_multiple(TOKENS // width, reach.step), 2 * reach.margin)
+    for row_span in _spans(rows, height, reach):
+        for column_span in _spans(columns, width, reach):
+            yield Part(row_span, column_span)
+
+
+def _spans(size: int, length: int, reach: Reach) -> Iterator[Span]:
+    for start in range(0, size, length):
+        stop = min(start + length, size)
+        yield Span(start, stop, max(0, start - reach.margin), min(size, stop + reach.margin))
+
+
+def _multiple(size: int, step: int) -> int:
+    return max(step, size // step * step)
