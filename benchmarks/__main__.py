@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import Row
 
-MODULES = ("quantizer",)
+MODULES = ("quantizer", "prior")
 
 
 def show(row: Row) -> str:

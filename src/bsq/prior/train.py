@@ -46,7 +46,7 @@ class PriorTrainingSettings(Settings):
 
     minutes: float = Field(default=20.0, gt=0)
     steps: int | None = Field(default=None, ge=1)
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=8, ge=1)
     crop: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
