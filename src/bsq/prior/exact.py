@@ -26,6 +26,7 @@ from bsq.prior.rounding import ACTIVATION_MAX, ACTIVATION_UNIT, CHAIN_MAX, RESID
 ACTIVATION_SHIFT = round(np.log2(ACTIVATION_UNIT / RESIDUAL_UNIT))
 TABLE_SIZE = 2048
 MULTIPLIER_MAX = 127
+Rows = Tensor | slice  # some rows, or all
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class IntegerNetwork:
         hidden[reach[0]] = self._apply(weights.window, self._gather(planes, settings.window, reach[0]))
         active = self._zero_rows(settings.width)
         for gather, mix, here, before in zip(weights.gathers, weights.mixes, reach[1:], reach, strict=False):
-            active[before] = activate(hidden[before])
+            active[:-1][before] = activate(hidden[before])
             inner = self._apply(gather, self._gather(active, 3, here)).clamp_(0, ACTIVATION_MAX).to(torch.int8)
             hidden[here] += self._apply(mix, inner)
         condition = self._apply(weights.condition_head, activate(hidden[reach[-1]]))
@@ -150,10 +151,10 @@ class IntegerNetwork:
         """One row a token and a last one, always zero, that stands for everything outside the grid."""
         return torch.zeros(self.grid.tokens + 1, channels, dtype=torch.int8)
 
-    def _gather(self, rows: Tensor, side: int, tokens: Tensor) -> Tensor:
+    def _gather(self, rows: Tensor, side: int, tokens: Rows) -> Tensor:
         """(N + 1, channels) → (n, side²·channels): the square of neighbours around each of `tokens`."""
         index = neighbours(self.grid, side)[tokens]
-        return rows.index_select(0, index.reshape(-1)).reshape(len(tokens), -1)
+        return rows.index_select(0, index.reshape(-1)).reshape(len(index), -1)
 
     def _apply(self, layer: IntegerLayer, rows: Tensor) -> Tensor:
         sums = self.arithmetic.multiply(rows, layer.weight)
@@ -175,28 +176,30 @@ def activate(hidden: Tensor) -> Tensor:
     return rounded.clamp_(0, ACTIVATION_MAX).to(torch.int8)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def neighbours(grid: Grid, side: int) -> Tensor:
-    """(N, side²) int64: flat index of each neighbour in the same frame, row by row; N where it is outside."""
+    """(N, side²) int32: flat index of each neighbour in the same frame, row by row; N where it is outside."""
     frame, row, column = np.indices((grid.frames, grid.height, grid.width)).reshape(3, -1, 1)
     offset_row, offset_column = np.indices((side, side)).reshape(2, 1, -1) - side // 2
     row, column = row + offset_row, column + offset_column
     inside = (row >= 0) & (row < grid.height) & (column >= 0) & (column < grid.width)
     flat = (frame * grid.height + row) * grid.width + column
-    return torch.from_numpy(np.where(inside, flat, grid.tokens))
+    return torch.from_numpy(np.where(inside, flat, grid.tokens).astype(np.int32))
 
 
-@lru_cache(maxsize=64)
-def reached_tokens(grid: Grid, tokens: bytes, blocks: int) -> tuple[Tensor, ...]:
+@lru_cache(maxsize=32)
+def reached_tokens(grid: Grid, tokens: bytes, blocks: int) -> tuple[Rows, ...]:
     """Where each layer must be computed for `tokens` (int64 bytes) to be right: after the window layer, each block.
 
-    The last entry is `tokens` themselves; each entry holds the 3×3 neighbourhood of the next.
+    The last entry is `tokens` themselves; each entry holds the 3×3 neighbourhood of the next. All tokens are a slice,
+    which spares copies.
     """
-    reach = [torch.from_numpy(np.frombuffer(tokens, np.int64).copy())]
+    reach: list[Rows] = [torch.from_numpy(np.frombuffer(tokens, np.int64).copy())]
     for _ in range(blocks):
         wanted = torch.zeros(grid.tokens + 1, dtype=torch.bool)
-        wanted[neighbours(grid, 3)[reach[0]]] = True
-        reach.insert(0, wanted[:-1].nonzero()[:, 0])
+        wanted[neighbours(grid, 3)[reach[0]].long()] = True
+        here = wanted[:-1].nonzero()[:, 0]
+        reach.insert(0, here if len(here) < grid.tokens else slice(None))
     return tuple(reach)
 
 
