@@ -31,7 +31,7 @@ def write_pictures(folder: Path, count: int = 10, size: tuple[int, int] = (40, 4
 
 
 def tiny(source: Path, **changes: Any) -> Recipe:
-    """12 steps of 4 pictures, nested, with Muon, a checkpoint every 4 steps."""
+    """12 steps of 4 pictures in float32, nested, with Muon, a checkpoint every 4 steps."""
     content: dict[str, Any] = {
         "model": MODEL,
         "data": {"source": [str(source)], "crop": 32, "workers": 0, "flip": 0.5, "zoom": [1.0, 1.2]},
@@ -40,6 +40,7 @@ def tiny(source: Path, **changes: Any) -> Recipe:
         "schedule": {"warm_up": 16},
         "pictures": 48,
         "batch": 4,
+        "precision": "fp32",
         "log_every": 8,
         "checkpoint_every": 16,
         "samples": {"every": 24, "count": 2},

@@ -15,7 +15,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from bsq.data.files import Existing, write_file
 from bsq.errors import MissingDependencyError
 
-FIRST = ("loss", "reconstruction", "perceptual", "entropy", "psnr", "worst_imbalance", "codes_used")
+FIRST = (
+    "loss",
+    "reconstruction",
+    "perceptual",
+    "generator",
+    "discriminator",
+    "entropy",
+    "psnr",
+    "worst_imbalance",
+    "codes_used",
+)
 
 
 class JsonLines:

@@ -27,12 +27,13 @@ from bsq.data.files import Existing, plain_reason, write_file
 from bsq.data.loader import Batch, Share, load_batches, open_dataset
 from bsq.data.stored import find_pictures
 from bsq.errors import TrainingError
+from bsq.train.adversary import Skipped
 from bsq.train.checkpoints import checkpoints, flush_folder, load_state, save_state
 from bsq.train.logs import Board, JsonLines, Screen, cut_log
 from bsq.train.recipe import Recipe, write_recipe
 from bsq.train.samples import draw_sheet
 from bsq.train.signals import StopSignals
-from bsq.train.trainer import Skipped, Trainer
+from bsq.train.trainer import Trainer
 
 
 class Start(Enum):

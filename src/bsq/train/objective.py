@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
+from bsq.losses.adversarial import AnyAdversarialSettings, NoAdversarialSettings
 from bsq.losses.perceptual import NoPerceptualSettings, PerceptualSettings, perceptual_loss
 from bsq.losses.reconstruction import ReconstructionSettings, reconstruction_loss
 from bsq.settings import Settings
@@ -31,6 +32,7 @@ class LossSettings(Settings):
     codebook: NonNegativeFloat = 1.0
     kl: NonNegativeFloat = 1e-6
     perceptual: PerceptualSettings = NoPerceptualSettings()
+    adversarial: AnyAdversarialSettings = NoAdversarialSettings()
 
 
 class NestedSettings(Settings):
@@ -49,15 +51,21 @@ def draw_kept(settings: NestedSettings, seed: int, positions: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """`loss` is differentiated; `terms` are float32 scalars, detached and unweighted; `squared` (B,) errors."""
+    """`loss` is differentiated, `distance` its weighted reconstruction and perceptual terms alone; `terms` are float32
+    scalars, detached and unweighted; `squared` (B,) errors.
+    """
 
     loss: Tensor
+    distance: Tensor
     terms: Mapping[str, Tensor]
     squared: Tensor
 
 
 class TokenizerObjective(nn.Module):
-    """The weighted sum of reconstruction, the quantizer's own terms, and the perceptual term."""
+    """The weighted sum of reconstruction, the quantizer's own terms, and the perceptual term.
+
+    The adversarial term, which needs a network that is trained too, is added by the step.
+    """
 
     def __init__(self, settings: LossSettings) -> None:
         super().__init__()
@@ -67,13 +75,13 @@ class TokenizerObjective(nn.Module):
     def forward(self, again: Reconstruction, pixels: Tensor, seen: int) -> Objective:
         """`pixels` (B, 3, T, H, W) in [−1, 1] and their reconstruction, when `seen` pictures had been seen."""
         s = self.settings
-        distance = reconstruction_loss(again.pixels, pixels, s.reconstruction)
-        terms = {"reconstruction": distance.loss}
-        loss = distance.loss
+        reconstruction = reconstruction_loss(again.pixels, pixels, s.reconstruction)
+        terms = {"reconstruction": reconstruction.loss}
+        distance = reconstruction.loss
         if self.perceptual.weight:
             terms["perceptual"] = self.perceptual(again.pixels.float(), pixels)
-            loss = loss + self.perceptual.weight * terms["perceptual"]
-        quantizer = again.quantized.terms
+            distance = distance + self.perceptual.weight * terms["perceptual"]
+        loss, quantizer = distance, again.quantized.terms
         weights = {
             "entropy": ramped(s.entropy, seen),
             "commitment": s.commitment,
@@ -85,4 +93,5 @@ class TokenizerObjective(nn.Module):
             if weight and terms[name].requires_grad:
                 loss = loss + weight * terms[name]
         terms["sample_entropy"], terms["code_entropy"] = quantizer.sample_entropy, quantizer.code_entropy
-        return Objective(loss, {name: term.detach() for name, term in terms.items()}, distance.squared)
+        detached = {name: term.detach() for name, term in terms.items()}
+        return Objective(loss, distance, detached, reconstruction.squared)

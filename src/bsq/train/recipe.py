@@ -41,6 +41,7 @@ class Recipe(Settings):
     loss: LossSettings = LossSettings()
     nested: NestedSettings | None = None
     optimizer: OptimizerSettings = AdamWSettings()
+    discriminator_optimizer: AdamWSettings = AdamWSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     ema: EmaSettings = EmaSettings()
     pictures: PositiveInt  # how many are seen before the run ends

@@ -20,7 +20,8 @@ from bsq.checkpoint import load
 from bsq.data.dataset import to_pixels
 from bsq.data.loader import Batch
 from bsq.errors import NumericsError, SettingsError
-from bsq.tokenizer import Tokenizer
+from bsq.tokenizer import Reconstruction, Tokenizer
+from bsq.train.adversary import Pair, Skipped, Taken, build_adversary
 from bsq.train.checkpoints import State, optimizer_tensors, restore_optimizer, under
 from bsq.train.ema import Ema
 from bsq.train.meter import Meter
@@ -34,18 +35,12 @@ NOISE = 3
 """Which stream of random numbers a step's own noise comes from (data sets have 0 and 1, kept digits 2)."""
 
 
-@dataclass(frozen=True)
-class Taken:
-    """A step that changed the model."""
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One micro-batch: the loss to differentiate, and what a discriminator learns from."""
 
-    gradient_norm: float
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A step whose loss or gradient was not a number; the model is as before."""
-
-    reason: str
+    loss: Tensor
+    pair: Pair
 
 
 class Trainer:
@@ -61,6 +56,9 @@ class Trainer:
         self.objective = TokenizerObjective(recipe.loss).to(accelerator.device)
         self.optimizers = build_optimizers(recipe.optimizer, self.tokenizer)
         self.model = compiled(recipe, accelerator.prepare_model(self.tokenizer.train()))
+        self.adversary = build_adversary(
+            recipe.loss.adversarial, recipe.discriminator_optimizer, recipe.clip, accelerator
+        )
         self.meter = Meter(self.tokenizer.radices)
 
     @property
@@ -69,31 +67,32 @@ class Trainer:
         return self.step * self.recipe.batch
 
     def train_step(self, batches: Sequence[Batch]) -> Taken | Skipped:
-        """One step of the tokenizer on this process's micro-batches."""
+        """One step of the tokenizer, then one of the discriminator, on this process's micro-batches."""
         self._seed_noise()
-        set_learning_rate(self.optimizers, learning_rate_factor(self.recipe.schedule, self.seen, self.recipe.pictures))
-        outcome = self._tokenizer_step(batches)
-        match outcome:
-            case Taken():
-                self.ema.update(self.tokenizer, self.step)
-                self.bad_steps = 0
-            case Skipped():
-                self.bad_steps += 1
+        factor = learning_rate_factor(self.recipe.schedule, self.seen, self.recipe.pictures)
+        set_learning_rate(self.optimizers, factor)
+        pairs: list[Pair] = []
+        outcome = self._tokenizer_step(batches, pairs)
+        if isinstance(outcome, Taken):
+            self.ema.update(self.tokenizer, self.step)
+            outcome = self.adversary.train_step(pairs, self.step, factor, self.autocast, self.meter)
+        self.bad_steps = self.bad_steps + 1 if isinstance(outcome, Skipped) else 0
         self.step += 1
         return outcome
 
-    def _tokenizer_step(self, batches: Sequence[Batch]) -> Taken | Skipped:
+    def _tokenizer_step(self, batches: Sequence[Batch], pairs: list[Pair]) -> Taken | Skipped:
+        """Move the tokenizer; `pairs` receives pixels and reconstructions of each micro-batch."""
         for number, batch in enumerate(batches):
             with self._gradients_meet(last=number == len(batches) - 1):
+                judged, reason = None, ""
                 try:
-                    objective = self._reconstruct(batch)
-                    reason = ""
+                    judged = self._reconstruct(batch)
                 except NumericsError as error:
-                    objective, reason = None, str(error)
-                if self.anywhere(bool(reason)):
+                    reason = str(error)
+                if self.anywhere(judged is None) or judged is None:
                     return self._skip(reason or "another process met a number that is none")
-                assert objective is not None
-                self.accelerator.backward(objective.loss / len(batches))
+                self.accelerator.backward(judged.loss / len(batches))
+                pairs.append(judged.pair)
         norm = self.accelerator.clip_grad_norm_(self.tokenizer.parameters(), self.recipe.clip or float("inf"))
         if not bool(torch.isfinite(norm)):
             return self._skip(f"the gradient's norm is {float(norm)}")
@@ -101,22 +100,27 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.meter.add("gradient_norm", float(norm))
-        return Taken(float(norm))
+        return Taken()
 
-    def _reconstruct(self, batch: Batch) -> Objective:
-        """The objective of one micro-batch, measured on the way."""
+    def _reconstruct(self, batch: Batch) -> Judged:
+        """The loss of one micro-batch, measured on the way."""
         pixels = to_pixels(batch.stored.to(self.accelerator.device, non_blocking=True))
         nested = self.recipe.nested
         kept = None if nested is None else draw_kept(nested, self.recipe.seed, batch.positions).to(pixels.device)
+        last_layer = self.tokenizer.get_parameter("decoder.to_patches.2.weight")
         with self.autocast():
-            again = self.model(pixels, kept)
+            again: Reconstruction = self.model(pixels, kept)
             objective: Objective = self.objective(again, pixels, self.seen)
-        if bool(torch.isfinite(objective.loss)):
-            self.meter.add("loss", objective.loss.item(), len(pixels))
+            verdict = self.adversary.judge(again.pixels, self.step, objective.distance, last_layer)
+        loss = objective.loss if verdict is None else objective.loss + verdict.weight * verdict.loss
+        if bool(torch.isfinite(loss)):
+            self.meter.add("loss", loss.item(), len(pixels))
             self.meter.add_terms(objective.terms, len(pixels))
+            if verdict is not None:
+                self.meter.add_terms({"generator": verdict.loss, "generator_weight": verdict.weight}, len(pixels))
             self.meter.add_psnr(objective.squared, kept)
             self.meter.add_digits(again.quantized.digits)
-        return objective
+        return Judged(loss, Pair(pixels, again.pixels.detach().float()))
 
     def _skip(self, reason: str) -> Skipped:
         for optimizer in self.optimizers:
@@ -149,6 +153,7 @@ class Trainer:
         tensors.update({f"ema.{name}": tensor for name, tensor in self.ema.model.state_dict().items()})
         for number, optimizer in enumerate(self.optimizers):
             tensors.update(optimizer_tensors(optimizer, f"optimizer{number}."))
+        tensors.update(self.adversary.tensors())
         return State(tensors, {"step": self.step, "bad_steps": self.bad_steps, "batch": self.recipe.batch})
 
     def restore(self, state: State) -> None:
@@ -162,6 +167,7 @@ class Trainer:
         self.ema.model.load_state_dict(under(state.tensors, "ema."))
         for number, optimizer in enumerate(self.optimizers):
             restore_optimizer(optimizer, state.tensors, f"optimizer{number}.")
+        self.adversary.restore(state.tensors)
         self.step, self.bad_steps = state.facts["step"], state.facts["bad_steps"]
 
 
