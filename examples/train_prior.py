@@ -30,7 +30,9 @@ CONSOLE = Console(highlight=False)
 def main() -> None:
     options = parse()
     tokenizer = bsq.load(str(options.model)).eval()
-    work = options.work or options.model.parent / f"{options.model.name}-prior-run"
+    torch.set_num_threads(options.threads)
+    # A run belongs to one tokenizer: codes of another must never be mixed in.
+    work = options.work / f"{options.model.name}-prior-{tokenizer.code_hash[:12]}"
     work.mkdir(parents=True, exist_ok=True)
     data = DataSettings(source=tuple(options.source), crop=options.crop, zoom=(options.zoom, 1.0), flip=0.5)
     digits = collect(tokenizer, open_dataset(data, seed=0), options.crops, work / "codes.npy")
@@ -57,7 +59,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--out", type=Path, help="folder for the prior; default: the model's")
-    parser.add_argument("--work", type=Path, help="folder for codes and the unfinished run")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for codes and the unfinished run")
+    parser.add_argument("--threads", type=int, default=2, help="fewer on a busy machine: waiting threads cost much")
     parser.add_argument("--notes", default="", help="sources of the data, for the record")
     return parser.parse_args()
 
