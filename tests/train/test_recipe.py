@@ -12,10 +12,24 @@ from bsq.errors import SettingsError
 from bsq.train.plan import plan_run
 from bsq.train.recipe import load_recipe, merge, write_recipe
 
-RECIPES = sorted((Path(__file__).parent.parent.parent / "recipes").glob("**/*.yaml"))
+FOLDER = Path(__file__).parent.parent.parent / "recipes"
+RECIPES = sorted(FOLDER.glob("**/*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_sound(path: Path) -> None:
+    recipe = load_recipe(path, ["data.source=pictures"])
+    assert path.parent.name != "paper" or "arXiv:" in path.read_text().splitlines()[0]
+    assert recipe.steps > recipe.steps_in(recipe.log_every)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.parent.name == "paper" else ())
+        for path in RECIPES
+    ],
+)
 def test_every_recipe_can_be_planned(path: Path) -> None:
     plan = plan_run(load_recipe(path, ["data.source=pictures"]))
     assert plan.parameters > 0
@@ -26,7 +40,7 @@ def test_every_recipe_can_be_planned(path: Path) -> None:
 
 
 def test_recomputing_saves_memory() -> None:
-    path = RECIPES[0].parent / "tiny.yaml"
+    path = FOLDER / "tiny.yaml"
     plain, saving = (plan_run(load_recipe(path, ["data.source=x", f"recompute={flag}"])) for flag in (False, True))
     assert saving.activation_bytes < plain.activation_bytes
     assert saving.flops > plain.flops
@@ -91,7 +105,7 @@ def test_faults_are_named(recipe: Path, override: str, named: str) -> None:
 
 def test_data_must_be_named() -> None:
     with pytest.raises(SettingsError, match=r"data\.source"):
-        load_recipe(RECIPES[0].parent / "biscuit-s.yaml")
+        load_recipe(FOLDER / "biscuit-s.yaml")
 
 
 def test_what_is_no_recipe(tmp_path: Path) -> None:

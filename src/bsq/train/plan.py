@@ -23,7 +23,8 @@ FLOAT32 = 4
 @dataclass(frozen=True)
 class Plan:
     """`flops` of a forward and backward pass of one picture (2 for a multiply-add), without discriminator and LPIPS;
-    `state_bytes` of weights, gradients, average and optimizer; `activation_bytes` of one micro-batch.
+    `state_bytes` of weights, gradients, average and optimizer; `activation_bytes` of one micro-batch,
+    at most: attention counts with all its N² weights, which fused kernels do not keep.
     """
 
     parameters: int
@@ -44,7 +45,7 @@ class Plan:
             f"parameters      {self.parameters / 1e6:,.2f} M",
             f"FLOPs/picture   {self.flops / 1e9:,.1f} G, forward and backward",
             f"memory          {state + activations:,.2f} GiB a process: {state:,.2f} for weights, gradients, average, "
-            f"optimizer; {activations:,.2f} for activations",
+            f"optimizer; at most {activations:,.2f} for activations",
             f"steps           {self.steps:,} ({self.pictures:,} pictures)",
             f"whole run       {self.flops * self.pictures / 1e15:,.2f} PFLOP",
         ]
