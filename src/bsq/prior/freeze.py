@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bsq.errors import CheckpointError
@@ -96,7 +96,7 @@ def probe_bits(count: int) -> np.ndarray:
 def save_prior(prior: ExactPrior, folder: Path, *, code_hash: str = "", notes: str = "") -> None:
     """Write `prior.safetensors` and `prior.json`. `code_hash`: of the tokenizer whose codes it models."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(prior.weights.tensors(), folder / WEIGHTS_FILE)
+    (folder / WEIGHTS_FILE).write_bytes(save(prior.weights.tensors()))
     record = {
         "format": FORMAT_VERSION,
         "settings": prior.settings.model_dump(mode="json"),
