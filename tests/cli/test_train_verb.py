@@ -44,12 +44,20 @@ def test_a_run_leaves_a_model(recipe: str) -> None:
     assert "--resume" in again.stderr
 
 
-def test_a_dry_run_prints_the_whole_recipe(recipe: str) -> None:
+def test_a_dry_run_prints_the_whole_recipe_and_what_it_takes(recipe: str) -> None:
     done = CliRunner().invoke(app, ["train", recipe, "model.quantizer.bits=12", "--dry-run"])
     assert done.exit_code == 0, done.stderr
     whole = yaml.safe_load(done.stdout)
     assert whole["model"]["quantizer"]["bits"] == 12
     assert "clip" in whole
+    assert [line.split()[0] for line in done.stderr.splitlines()] == [
+        "parameters",
+        "FLOPs/picture",
+        "memory",
+        "steps",
+        "whole",
+    ]
+    assert "2 (4 pictures)" in done.stderr
     assert not Path("run").exists()
 
 

@@ -13,11 +13,11 @@ from bsq.errors import MissingDependencyError, SettingsError
 EPILOG = """
 **Examples**
 
-`bsq train recipes/biscuit-s.yaml -o runs/first` · a folder for checkpoints, samples and logs
+`bsq train recipes/biscuit-s.yaml data.source=photos/ -o runs/first` · a folder for checkpoints, samples and logs
 
-`bsq train recipes/biscuit-s.yaml model.encoder.width=384 -o runs/wide --dry-run` · check and print the recipe only
+`bsq train recipes/biscuit-s.yaml data.source=photos/ model.encoder.width=384 --dry-run` · print the whole recipe and what it takes
 
-`bsq train recipes/biscuit-s.yaml -o runs/first --resume` · go on where a run stopped
+`bsq train recipes/biscuit-s.yaml data.source=photos/ -o runs/first --resume` · go on where a run stopped
 """
 
 
@@ -28,11 +28,11 @@ def train(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print it whole.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and what it takes; train nothing.")] = False,
 ) -> None:
     """Train a model by a recipe."""
     try:
-        from bsq.train import End, Start, load_recipe, run, write_recipe
+        from bsq.train import End, Start, load_recipe, plan_run, run, write_recipe
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "bsq":
             raise
@@ -40,6 +40,8 @@ def train(
     checked = load_recipe(recipe, overrides or ())
     if dry_run:
         typer.echo(write_recipe(checked), nl=False)
+        for line in plan_run(checked).lines():
+            say(line)
         return
     if output is None:
         raise SettingsError("name the run's folder: -o runs/NAME")
