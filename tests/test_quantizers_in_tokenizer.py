@@ -1,0 +1,66 @@
+"""Every quantizer in the same tokenizer: trains under bfloat16 autocast, makes codes, reconstructs."""
+
+import pytest
+import torch
+
+from bsq.codes import Codes
+from bsq.errors import SettingsError
+from bsq.layers.windows import WindowAttentionSettings
+from bsq.tokenizer import Tokenizer, TokenizerSettings
+from bsq.vit.transformer import TransformerSettings
+
+KINDS = {
+    "bsq": {"kind": "bsq", "bits": 12},
+    "lfq": {"kind": "lfq", "bits": 12},
+    "fsq": {"kind": "fsq", "levels": [8, 5, 5]},
+    "vq": {"kind": "vq", "size": 64, "width": 8},
+    "vq-gradient": {"kind": "vq", "size": 64, "width": 8, "update": "gradient", "metric": "cosine"},
+    "gumbel": {"kind": "gumbel", "size": 64, "width": 8},
+    "kl": {"kind": "kl", "width": 4},
+}
+DISCRETE = [name for name in KINDS if name != "kl"]
+
+
+def build(name):
+    part = TransformerSettings(width=32, depth=2, head_width=16, attention=WindowAttentionSettings(size=4))
+    content = {"quantizer": KINDS[name], "encoder": part, "decoder": part}
+    torch.manual_seed(0)
+    return Tokenizer(TokenizerSettings.model_validate(content))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_trains_under_autocast(name):
+    tokenizer = build(name).train()
+    pixels = torch.rand(2, 3, 1, 32, 32) * 2 - 1
+    with torch.autocast("cpu", torch.bfloat16):
+        out = tokenizer(pixels)
+    terms = out.quantized.terms
+    loss = (out.pixels.float() - pixels).square().mean() + terms.entropy + terms.commitment + terms.codebook + terms.kl
+    assert terms.entropy.dtype == torch.float32
+    loss.backward()
+    for part in (tokenizer.encoder, tokenizer.decoder):
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
+    assert tokenizer.encoder.embed.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_codes_say_all_that_the_decoder_needs(name):
+    tokenizer = build(name).eval()
+    pixels = torch.rand(1, 3, 20, 27) * 2 - 1
+    codes = tokenizer.encode(pixels)
+    assert codes.radices == tokenizer.radices
+    again = Codes.unpack(codes.pack(), codes.shape[:4], codes.radices)
+    assert torch.equal(tokenizer.decode(again, (20, 27))[:, :, 0], tokenizer.reconstruct(pixels))
+    assert tokenizer.reconstruct(pixels).shape == pixels.shape
+
+
+def test_a_continuous_latent_reconstructs_and_makes_no_codes():
+    tokenizer = build("kl").eval()
+    pixels = torch.rand(1, 3, 20, 27) * 2 - 1
+    first, second = tokenizer.reconstruct(pixels), tokenizer.reconstruct(pixels)
+    assert first.shape == pixels.shape
+    assert torch.equal(first, second)
+    with pytest.raises(SettingsError, match="continuous latent and makes no codes"):
+        tokenizer.encode(pixels)
+    with pytest.raises(SettingsError, match="no bits to choose"):
+        tokenizer.reconstruct(pixels, bits=4)
