@@ -15,7 +15,7 @@ EPILOG = """
 
 `bsq train recipes/biscuit-s.yaml data.source=photos/ -o runs/first` · a folder for checkpoints, samples and logs
 
-`bsq train recipes/biscuit-s.yaml data.source=photos/ model.encoder.width=384 --dry-run` · print the whole recipe and what it takes
+`bsq train recipes/biscuit-s.yaml data.source=photos/ model.encoder.width=384 --dry-run` · see what it takes
 
 `bsq train recipes/biscuit-s.yaml data.source=photos/ -o runs/first --resume` · go on where a run stopped
 """
@@ -28,7 +28,7 @@ def train(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole recipe and what it takes; train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the recipe and what it takes.")] = False,
 ) -> None:
     """Train a model by a recipe."""
     try:
