@@ -39,6 +39,10 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Its pictures are
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Receives tables, JSON and plots.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="Bundled name, folder or hub id.")]
 Bits = Annotated[list[int] | None, typer.Option("--bits", "-b", metavar="K", help="Bits of a code; may be repeated.")]
+Priors = Annotated[
+    list[str] | None,
+    typer.Option("--prior", metavar="PRIOR", help="Write files with: auto, learned, adaptive, raw; may be repeated."),
+]
 Pictures = Annotated[int | None, typer.Option("--pictures", metavar="N", min=1, help="Only the first N.")]
 
 
@@ -76,12 +80,13 @@ def reconstruction(
     output: Output,
     model: Model = "biscuit-s",
     bits: Bits = None,
+    priors: Priors = None,
     pictures: Pictures = None,
 ) -> None:
     """Measure what a tokenizer keeps of pictures at several numbers of bits."""
     from bsq.bench.reconstruction import ReconstructionSettings, markdown, run, write
 
-    chosen = {"bits": tuple(bits)} if bits else {}
+    chosen = ({"bits": tuple(bits)} if bits else {}) | ({"priors": tuple(priors)} if priors else {})
     settings = ReconstructionSettings.model_validate({"folder": folder, "model": model, "pictures": pictures, **chosen})
     with counting(str(folder)) as told:
         measured = run(settings, on_picture=told)
