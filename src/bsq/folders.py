@@ -60,8 +60,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
-def fit(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Put `tensors` into the model, strictly.
+def check_fit(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Check that `tensors` are what the model's `load_state_dict` wants, all of it and no more.
 
     Raises:
         CheckpointError: a tensor is missing, unknown, of another shape, or not finite; the first few are named.
@@ -80,7 +80,6 @@ def fit(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{source}: {name} holds values that are not finite numbers")
-    model.load_state_dict(tensors)
 
 
 def download(hub_id: str, options: Mapping[str, Any]) -> Path:

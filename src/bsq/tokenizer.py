@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bsq.codes import Codes
 from bsq.errors import CodesError, SettingsError, ShapeError
-from bsq.folders import WEIGHTS_FILE, download, fit, read_settings, read_tensors
+from bsq.folders import WEIGHTS_FILE, check_fit, download, read_settings, read_tensors
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.parts import cut_parts
 from bsq.quantizers import QuantizerSettings, build_quantizer
@@ -238,8 +238,9 @@ class Tokenizer(
     def _from_pretrained(cls, *, model_id: str | Path, **options: Any) -> Self:
         """The hub's door: strict, and in evaluation mode. `options` are the hub's own (revision, token, cache …)."""
         folder = Path(model_id) if Path(model_id).is_dir() else download(str(model_id), options)
-        tokenizer = cls(read_settings(folder, TokenizerSettings))
-        fit(tokenizer, read_tensors(folder), str(folder))
+        tokenizer, tensors = cls(read_settings(folder, TokenizerSettings)), read_tensors(folder)
+        check_fit(tokenizer, tensors, str(folder))
+        tokenizer.load_state_dict(tensors)
         return tokenizer.eval()
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -145,6 +146,57 @@ def test_what_does_not_fit_is_named(tmp_path, change, words):
     save_file(state, tmp_path / "bad.safetensors")
     with pytest.raises(CheckpointError, match=words):
         convert_official(tmp_path / "bad.safetensors", OfficialSettings(heads=heads))
+
+
+def write_changed(path, change):
+    _, state, _ = golden(FILES[1])
+    change(state)
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.update({"encoder.conv1.weight": torch.zeros(64, 192)}), "encoder.conv1.weight twice"),
+        (lambda s: s.update({7: torch.ones(3)}), "a tensor is called 7"),
+        (lambda s: s.update({"module.quant_embed.weight": torch.ones(1, 1).expand(10**9, 64)}), "claims to be"),
+        (lambda s: s.update({"module.quant_embed.weight": torch.ones(2000, 64)}), "bits=2000 is no size of a model"),
+        (lambda s: s.update({"module.quantize.group_basis": torch.tensor(1)}), "of another rank"),
+        (lambda s: s.update({"module.encoder.positional_embedding": torch.tensor(1.0)}), "of another rank"),
+        (lambda s: s.update({"module.encoder.conv1.weight": torch.ones(400_000, 12)}), "does not fit the model"),
+        (lambda s: s.update({"module.decoder.ffn.0.bias": torch.ones(128).int()}), "is torch.int32"),
+    ],
+)
+def test_what_no_checkpoint_of_theirs_holds_is_refused_before_anything_is_allocated(tmp_path, change, words):
+    write_changed(tmp_path / "bad.pt", change)
+    with pytest.raises(CheckpointError, match=words):
+        convert_official(tmp_path / "bad.pt", OfficialSettings(heads=4))
+
+
+@pytest.mark.parametrize("body", [b"", b"\x80\x02.", b"\x80\x02K\x05Q.", b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f"])
+def test_broken_pickles_give_plain_errors(tmp_path, body):
+    with zipfile.ZipFile(tmp_path / "bad.pt", "w") as archive:
+        archive.writestr("a/data.pkl", body)
+        archive.writestr("a/version", "3\n")
+    with pytest.raises(CheckpointError, match="cannot be read as a torch checkpoint"):
+        convert_official(tmp_path / "bad.pt")
+
+
+def test_a_flipped_bit_in_a_weight_is_noticed(tmp_path):
+    write_changed(tmp_path / "c.pt", lambda state: None)
+    data = bytearray((tmp_path / "c.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "c.pt").write_bytes(data)
+    with pytest.raises(CheckpointError, match="the checksum of"):
+        convert_official(tmp_path / "c.pt", OfficialSettings(heads=4))
+
+
+def test_programs_are_not_run(tmp_path):
+    with zipfile.ZipFile(tmp_path / "program.pt", "w") as archive:
+        for name in ("data.pkl", "constants.pkl", "code/__torch__.py", "version"):
+            archive.writestr(f"a/{name}", "")
+    with pytest.raises(CheckpointError, match="is a TorchScript program"):
+        convert_official(tmp_path / "program.pt")
 
 
 def test_bad_files_give_plain_errors(tmp_path):

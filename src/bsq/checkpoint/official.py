@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import PositiveInt
+import torch
+from pydantic import PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from bsq.checkpoint.unpickle import read_pickle
 from bsq.errors import CheckpointError
-from bsq.folders import fit
+from bsq.folders import check_fit
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.layers.windows import FullAttentionSettings
 from bsq.quantizers.bsq import BsqSettings
@@ -78,16 +79,19 @@ def convert_official(source: Path, settings: OfficialSettings | None = None) -> 
     """Read one of the authors' checkpoints, strictly.
 
     Raises:
-        CheckpointError: unreadable, weights of that kind absent, or any tensor missing, unknown or of another shape
-        (each named).
+        CheckpointError: unreadable, weights of that kind absent, or any tensor missing, unknown, twice there, of
+        another shape or not floating-point (each named).
     """
     settings = settings or OfficialSettings()
     content = _read(source)
     weights, state = _choose(content, settings.weights, source)
-    named = {_bare(name): tensor for name, tensor in state.items()}
-    tokenizer = Tokenizer(_settings_of(named, settings, source))
+    named = _by_bare_name(state, source)
     renamed = {_rename(name): tensor.float() for name, tensor in named.items() if name not in BUFFERS}
-    fit(tokenizer, renamed, f"{source} ({weights})")
+    sizes = _settings_of(named, settings, source)
+    with torch.device("meta"):  # a model without memory: what a file only claims is never allocated
+        check_fit(Tokenizer(sizes), renamed, f"{source} ({weights})")
+    tokenizer = Tokenizer(sizes)
+    tokenizer.load_state_dict(renamed)
     return Conversion(tokenizer.eval(), weights, len(renamed), sum(tensor.numel() for tensor in renamed.values()))
 
 
@@ -121,7 +125,26 @@ def _tensors(content: Any, source: Path) -> Mapping[str, Tensor]:
     state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
         raise CheckpointError(f"{source} holds no tensors")
+    for name, tensor in state.items():
+        if not isinstance(name, str):
+            raise CheckpointError(f"{source}: a tensor is called {name!r}, which is no name")
+        held = tensor.untyped_storage().nbytes() if tensor.layout is torch.strided else 0
+        if held < tensor.numel() * tensor.element_size():
+            raise CheckpointError(f"{source}: {name} claims to be {tuple(tensor.shape)}, the file holds {held} bytes")
     return state
+
+
+def _by_bare_name(state: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
+    """The tensors by their names without wrappers' prefixes."""
+    named: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        bare = _bare(name)
+        if bare in named:
+            raise CheckpointError(f"{source} holds {bare} twice, under different prefixes")
+        if bare not in BUFFERS and not tensor.is_floating_point():
+            raise CheckpointError(f"{source}: {bare} is {tensor.dtype}, weights are floating-point numbers")
+        named[bare] = tensor
+    return named
 
 
 def _bare(name: str) -> str:
@@ -139,14 +162,9 @@ def _rename(name: str) -> str:
 
 def _settings_of(state: Mapping[str, Tensor], settings: OfficialSettings, source: Path) -> TokenizerSettings:
     """Sizes from the shapes of the tensors that fix them."""
-    try:
-        width, values = state["encoder.conv1.weight"].shape
-        bits = state["quant_embed.weight"].shape[0]
-        places = state["encoder.positional_embedding"].shape[0]
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{source} is not a BSQ-ViT checkpoint: {error} is missing or of another rank") from error
-    temporal = state.get("encoder.temporal_positional_embedding")
-    group = state.get("quantize.group_basis")
+    width, values = _shape(state, "encoder.conv1.weight", 2, source)
+    places, _ = _shape(state, "encoder.positional_embedding", 2, source)
+    bits, _ = _shape(state, "quant_embed.weight", 2, source)
     patch, side = math.isqrt(values // 3), math.isqrt(places)
     heads = settings.heads or width // 64
     if 3 * patch * patch != values or side * side != places:
@@ -157,28 +175,38 @@ def _settings_of(state: Mapping[str, Tensor], settings: OfficialSettings, source
         raise CheckpointError(
             f"{source}: width {width} cannot be split into {heads} heads of even width; give the number of heads"
         )
-    blocks = {
-        side_name: len(
-            {match[1] for name in state if (match := re.match(rf"{side_name}\.transformer\.resblocks\.(\d+)\.", name))}
-        )
-        for side_name in ("encoder", "decoder")
-    }
-    parts = {
-        side_name: TransformerSettings(
+    temporal, group = "encoder.temporal_positional_embedding", "quantize.group_basis"
+    frames = _shape(state, temporal, 2, source)[0] if temporal in state else 1
+
+    def transformer(part: str) -> TransformerSettings:
+        return TransformerSettings(
             width=width,
-            depth=max(1, depth),
+            depth=max(1, _depth(state, part)),
             head_width=width // heads,
-            positions=LearnedPositionsSettings(
-                rows=side, columns=side, frames=1 if temporal is None else temporal.shape[0]
-            ),
+            positions=LearnedPositionsSettings(rows=side, columns=side, frames=frames),
             attention=FullAttentionSettings(),
-            time="causal" if temporal is None else settings.time,
+            time=settings.time if temporal in state else "causal",
         )
-        for side_name, depth in blocks.items()
-    }
-    return TokenizerSettings(
-        patch=patch,
-        quantizer=BsqSettings(bits=bits, group=1 if group is None else group.shape[0]),
-        encoder=parts["encoder"],
-        decoder=parts["decoder"],
-    )
+
+    try:
+        return TokenizerSettings(
+            patch=patch,
+            quantizer=BsqSettings(bits=bits, group=_shape(state, group, 1, source)[0] if group in state else 1),
+            encoder=transformer("encoder"),
+            decoder=transformer("decoder"),
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise CheckpointError(f"{source}: {fault['loc'][-1]}={fault['input']} is no size of a model") from error
+
+
+def _shape(state: Mapping[str, Tensor], name: str, rank: int, source: Path) -> tuple[int, ...]:
+    if name not in state or state[name].ndim != rank:
+        raise CheckpointError(f"{source} is not a BSQ-ViT checkpoint: {name} is missing or of another rank")
+    return tuple(state[name].shape)
+
+
+def _depth(state: Mapping[str, Tensor], part: str) -> int:
+    """Blocks of the encoder or decoder."""
+    pattern = re.compile(rf"{part}\.transformer\.resblocks\.(\d+)\.")
+    return len({match[1] for name in state if (match := pattern.match(name))})

@@ -57,11 +57,9 @@ class Husk:
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Finds only what is honoured."""
+    """Finds only what is honoured. (Of the storages of tensors torch.load itself takes care.)"""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name.endswith("Storage"):
-            return super().find_class(module, name)
         return HONOURED.get((module, name), Husk)
 
 
@@ -69,7 +67,7 @@ def read_pickle(path: Path) -> Any:
     """What a zip-format torch file holds, husks in place of foreign objects.
 
     Raises:
-        CheckpointError: no such file, not a zip-format torch file, or damaged.
+        CheckpointError: no such file, not a zip-format torch file, a program (TorchScript), or damaged.
     """
     if not path.is_file():
         raise CheckpointError(f"no file {path}")
@@ -77,6 +75,19 @@ def read_pickle(path: Path) -> Any:
         raise CheckpointError(f"{path} is not a torch checkpoint in zip format (torch.save since 1.6), or is cut short")
     restricted = SimpleNamespace(Unpickler=RestrictedUnpickler, load=pickle.load, __name__="bsq.checkpoint.unpickle")
     try:
+        check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=restricted)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise CheckpointError(f"{path} cannot be read as a torch checkpoint: {error}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # damaged pickles raise a dozen types
+        reason = str(error) or type(error).__name__
+        raise CheckpointError(f"{path} cannot be read as a torch checkpoint: {reason}") from error
+
+
+def check_archive(path: Path) -> None:
+    """Raise CheckpointError for what torch.load takes without a word: wrong checksums, and programs, which it runs."""
+    with zipfile.ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise CheckpointError(f"{path} is a TorchScript program; save its state_dict with torch.save instead")
+        if (damaged := archive.testzip()) is not None:
+            raise CheckpointError(f"{path} is damaged: the checksum of {damaged} does not hold")
