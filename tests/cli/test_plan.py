@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bsq.cli.plan import PIPE, Job, Naming, plan
+from bsq.cli.plan import PIPE, Job, Naming, check_free, plan
 from bsq.errors import MediaError, SettingsError
 
 NAMING = Naming(lambda p: p.with_suffix(".bsq"), lambda p: p.with_name(p.name + ".bsq"))
@@ -86,6 +86,8 @@ class TestPlan:
             (["-", "a.jpg"], "out/", "cannot stand among other inputs"),
             (["-", "a.jpg"], None, "a pipe takes one result"),
             (["-"], "out/", "standard input has no name"),
+            ([""], None, "the name of an input is empty"),
+            (["a.jpg"], "", "the name after -o is empty"),
             (["a.jpg", "b.jpg"], "taken", "taken is a file; a folder is wanted"),
         ],
     )
@@ -93,6 +95,13 @@ class TestPlan:
         make("taken")
         with pytest.raises(SettingsError, match=words):
             planned(sources, output)
+
+    def test_names_that_no_file_can_have(self) -> None:
+        make("a.png")
+        long = "x" * 300
+        for sources, output in [([long], None), (["a.png"], long), (["a.png", "b.png"], long)]:
+            assert len(planned(sources, output)) == len(sources)
+            check_free(Path(long), force=False)
 
     def test_an_input_is_never_its_own_output(self) -> None:
         make("a.jpg")

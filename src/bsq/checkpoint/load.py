@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -32,9 +33,9 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Tokeni
     name = str(name_or_path)
     if name in bundled_models():
         folder = MODELS / name
-    elif Path(name).is_dir():
+    elif os.path.isdir(name):
         folder = Path(name)
-    elif Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
+    elif os.path.exists(name) or name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
         bundled = ", ".join(bundled_models()) or "none"
         raise CheckpointError(f"no model {name!r}: bundled are {bundled}; else give a folder or a hub id")
     else:

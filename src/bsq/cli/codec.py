@@ -171,7 +171,7 @@ def choose_device(name: str) -> str:
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return "cpu" if accelerator is None else str(accelerator)
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise SettingsError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
     return name

@@ -1,10 +1,12 @@
 """Which file becomes which. What enters: the sources and `-o` as typed. What leaves: jobs, each with its target.
 
-`-` is a pipe on either side; a folder stands for all suitable files in it, at any depth.
+`-` is a pipe on either side; a folder stands for all suitable files in it, at any depth. Names are looked up with
+`os.path`, to which a name that no file can have is a file that is not there; reading or writing it then says why.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -67,6 +69,8 @@ class Naming:
 
 def plan(sources: list[str], output: str | None, suffixes: frozenset[str], naming: Naming) -> list[Job]:
     """Jobs in the order of the sources. Raises SettingsError for requests that cannot be met as a whole."""
+    if output == "":
+        raise SettingsError("the name after -o is empty; a folder is written out, as in -o .")
     found = find_all(sources, suffixes)
     piped = [item for item in found if isinstance(item.place, Pipe)]
     if output == "-" or (output is None and piped):
@@ -95,8 +99,10 @@ def find(source: str, suffixes: frozenset[str]) -> Iterator[Found]:
     if source == "-":
         yield Found(PIPE, Path("-"))
         return
+    if source == "":
+        raise SettingsError("the name of an input is empty; a folder is written out, as in .")
     path = Path(source)
-    if not path.is_dir():
+    if not os.path.isdir(source):
         yield Found(path, Path(path.name))
         return
     inside = sorted(
@@ -111,10 +117,10 @@ def find(source: str, suffixes: frozenset[str]) -> Iterator[Found]:
 
 def names_a_file(output: str, sources: list[str]) -> bool:
     """-o names the one result, rather than a folder for many."""
-    if output.endswith(("/", "\\")) or Path(output).is_dir():
+    if output.endswith(("/", "\\")) or os.path.isdir(output):
         return False
-    if len(sources) > 1 or Path(sources[0]).is_dir():
-        if Path(output).exists():
+    if len(sources) > 1 or os.path.isdir(sources[0]):
+        if os.path.exists(output):
             raise SettingsError(f"-o {output} is a file; a folder is wanted for several inputs")
         return False
     return True
@@ -141,7 +147,7 @@ def refuse_own_source(jobs: list[Job]) -> None:
     for job in jobs:
         if isinstance(job.source, Pipe) or isinstance(job.target, Pipe):
             continue
-        if job.source.exists() and job.target.exists() and job.source.samefile(job.target):
+        if os.path.exists(job.source) and os.path.exists(job.target) and job.source.samefile(job.target):
             raise SettingsError(f"{job.source} would be written over itself; choose another -o")
 
 
@@ -169,7 +175,7 @@ def write(place: Place, data: bytes, force: bool) -> None:
 
 def check_free(place: Place, force: bool) -> None:
     """Say so before the work is done, rather than after."""
-    if isinstance(place, Path) and not force and place.is_file():
+    if isinstance(place, Path) and not force and os.path.isfile(place):
         raise MediaError(f"{place} exists already; -f replaces it, -o names another")
 
 
