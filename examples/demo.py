@@ -99,11 +99,11 @@ def table(photo: Path, original: np.ndarray, model: str, trials: list[Trial]) ->
     height, width, _ = original.shape
     head = f"{photo.name}, {width}×{height}, {photo.stat().st_size:,} bytes as {photo.suffix[1:].upper()}; {model}"
     result = Table(title=head, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for name in ("bits", "bytes", "bpp", "ratio", "PSNR", "MS-SSIM", "in dB", "encode", "decode"):
-        result.add_column(name, justify="right")
+    for name in ("bits", "bytes", "bpp", "ratio", "PSNR dB", "MS-SSIM", "in dB", "encode", "decode"):
+        result.add_column(name, justify="right", no_wrap=True)
     for t in trials:
         row = [f"{t.bits}", f"{len(t.stream):,}", f"{t.bits_per_pixel:.3f}"]
-        row += [f"{photo.stat().st_size / len(t.stream):.0f}×", f"{t.psnr:.2f} dB", f"{t.ms_ssim:.4f}"]
+        row += [f"{photo.stat().st_size / len(t.stream):.0f}×", f"{t.psnr:.2f}", f"{t.ms_ssim:.4f}"]
         row += [f"{decibels(t.ms_ssim):.2f}", f"{t.encode_seconds:.2f} s", f"{t.decode_seconds:.2f} s"]
         result.add_row(*row)
     return result
