@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from runs import losses, tiny
+from runs import MODEL, TRANSFORMER, losses, tiny
 from safetensors.torch import load_file
 
 import bsq
@@ -143,9 +143,19 @@ def test_nothing_to_resume(pictures: Path, tmp_path: Path) -> None:
         run(tiny(pictures), tmp_path, Start.RESUME)
 
 
-def test_another_batch_cannot_resume(whole: Path, pictures: Path) -> None:
-    with pytest.raises(SettingsError, match="batch=4"):
-        run(tiny(pictures, batch=8), whole, Start.RESUME)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch": 8}, "batch=4"),
+        ({"model": MODEL | {"encoder": TRANSFORMER | {"width": 32}}}, r"model\.encoder\.width=16 and cannot .* 32"),
+        ({"model": MODEL | {"encoder": TRANSFORMER | {"positions": {"kind": "rotary", "base": 9}}}}, "positions"),
+        ({"optimizer": {"kind": "adamw"}}, r"optimizer\.kind=muon"),
+        ({"loss": {"adversarial": {"kind": "adversarial"}}}, r"loss\.adversarial"),
+    ],
+)
+def test_another_recipe_cannot_resume(changes: dict[str, Any], words: str, whole: Path, pictures: Path) -> None:
+    with pytest.raises(SettingsError, match=words):
+        run(tiny(pictures, **changes), whole, Start.RESUME)
 
 
 def test_no_pictures(tmp_path: Path) -> None:

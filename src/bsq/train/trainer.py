@@ -154,21 +154,40 @@ class Trainer:
         for number, optimizer in enumerate(self.optimizers):
             tensors.update(optimizer_tensors(optimizer, f"optimizer{number}."))
         tensors.update(self.adversary.tensors())
-        return State(tensors, {"step": self.step, "bad_steps": self.bad_steps, "batch": self.recipe.batch})
+        return State(tensors, {"step": self.step, "bad_steps": self.bad_steps, **lasting(self.recipe)})
 
     def restore(self, state: State) -> None:
-        """Mirror of `state`. Raises SettingsError if the batch changed: steps would no longer count pictures."""
-        if state.facts["batch"] != self.recipe.batch:
-            raise SettingsError(
-                f"the run was begun with batch={state.facts['batch']} and cannot go on with {self.recipe.batch}; "
-                "micro_batch may change"
-            )
+        """Mirror of `state`. Raises SettingsError for a recipe that cannot go on from it (`lasting`)."""
+        for name, now in lasting(self.recipe).items():
+            check_unchanged(name, state.facts.get(name, now), now)
         self.tokenizer.load_state_dict(under(state.tensors, "model."))
         self.ema.model.load_state_dict(under(state.tensors, "ema."))
         for number, optimizer in enumerate(self.optimizers):
             restore_optimizer(optimizer, state.tensors, f"optimizer{number}.")
         self.adversary.restore(state.tensors)
         self.step, self.bad_steps = state.facts["step"], state.facts["bad_steps"]
+
+
+def lasting(recipe: Recipe) -> dict[str, Any]:
+    """The settings that a run keeps to its end: the batch, so that steps count pictures, and all that shapes state."""
+    return {
+        "batch": recipe.batch,
+        "model": recipe.model.model_dump(mode="json"),
+        "optimizer": {"kind": recipe.optimizer.kind},
+        "loss": {"adversarial": recipe.loss.adversarial.model_dump(mode="json", include={"kind", "discriminator"})},
+    }
+
+
+def check_unchanged(name: str, begun: Any, now: Any) -> None:
+    """Raises SettingsError that names the first setting that differs."""
+    if isinstance(begun, dict) and isinstance(now, dict) and begun.keys() == now.keys():
+        for key in now:
+            check_unchanged(f"{name}.{key}", begun[key], now[key])
+    elif begun != now:
+        raise SettingsError(
+            f"the run was begun with {name}={begun} and cannot go on with {now}; lengths, rates and micro_batch may "
+            "change, or begin a new run from its weights (initial=)"
+        )
 
 
 def build_tokenizer(recipe: Recipe) -> Tokenizer:
