@@ -163,3 +163,9 @@ def test_the_front_door_is_light() -> None:
 def test_modules_and_functions_stay_small() -> None:
     long = [str(path) for path in modules().values() if len(path.read_text().splitlines()) > 330]
     assert not long, "split these files; about 300 lines is the limit"
+
+
+def test_no_two_test_files_share_a_name():
+    """Test folders are no packages, so pytest could collect only one of them."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
