@@ -21,6 +21,11 @@ def test_bad_requests(tmp_path: Path, tiny_model: Path) -> None:
     taken = CliRunner().invoke(app, ["convert", str(tmp_path / "text.pt"), str(tiny_model)])
     assert taken.exit_code == 6
     assert "-f replaces it" in taken.stderr
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/config.json").write_text("{}")
+    foreign = CliRunner().invoke(app, ["convert", str(tmp_path / "text.pt"), str(tmp_path / "theirs")])
+    assert foreign.exit_code == 6
+    assert "holds a model already (config.json)" in foreign.stderr
 
 
 @pytest.mark.parametrize("option", [["--weights", "best"], ["--time", "sideways"], ["--heads", "0"]])

@@ -52,8 +52,8 @@ def convert(
     force: Annotated[bool, typer.Option("-f", "--force", help="Replace a model that exists.")] = False,
 ) -> None:
     """Convert a checkpoint of the paper's authors."""
-    if (target / "model.safetensors").exists() and not force:
-        raise CheckpointError(f"{target} holds a model already; -f replaces it")
+    if not force:
+        check_free(target)
     if not source.is_file():
         raise CheckpointError(f"no such file: {source}")
     from bsq.checkpoint import OfficialSettings, convert_official
@@ -65,3 +65,10 @@ def convert(
     except OSError as error:
         raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
     say(f"{source} → {target}: {conversion.parameters / 1e6:.1f} M parameters, {conversion.weights} weights")
+
+
+def check_free(target: Path) -> None:
+    """Either file may belong to a model of another library, too."""
+    for name in ("config.json", "model.safetensors"):
+        if (target / name).exists():
+            raise CheckpointError(f"{target} holds a model already ({name}); -f replaces it")
