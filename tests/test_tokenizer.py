@@ -116,6 +116,8 @@ def test_training_keeps_the_digits_it_is_told():
 @pytest.mark.parametrize(
     ("pixels", "error"),
     [
+        (torch.zeros(8), ShapeError),
+        (torch.zeros(1, 3, 8, 8).numpy(), ShapeError),
         (torch.zeros(3, 8, 8), ShapeError),
         (torch.zeros(1, 1, 8, 8), ShapeError),
         (torch.zeros(1, 3, 0, 8), ShapeError),
@@ -125,8 +127,9 @@ def test_training_keeps_the_digits_it_is_told():
     ],
 )
 def test_bad_pixels_are_refused(pixels, error):
-    with pytest.raises(error):
-        ROTARY.encode(pixels)
+    for use in (ROTARY.encode, ROTARY.reconstruct):
+        with pytest.raises(error):
+            use(pixels)
 
 
 def test_bad_requests_are_refused():

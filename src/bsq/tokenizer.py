@@ -170,9 +170,9 @@ class Tokenizer(
 
     def reconstruct(self, pixels: Tensor, bits: int | None = None) -> Tensor:
         """decode(encode(pixels)), in the rank and size of `pixels`; for a continuous latent, through its mean."""
-        height, width = pixels.shape[-2:]
         if not self.radices:
             return self._reconstruct_continuous(pixels, bits)
+        height, width = _as_clip(pixels).shape[-2:]
         again = self.decode(self.encode(pixels, bits), (height, width))
         return again if pixels.ndim == 5 else again[:, :, 0]
 
@@ -253,6 +253,8 @@ def _hash_weights(settings: TokenizerSettings, weights: dict[str, Tensor]) -> st
 
 
 def _as_clip(pixels: Tensor) -> Tensor:
+    if not isinstance(pixels, Tensor):
+        raise ShapeError(f"pixels must be a torch.Tensor, got {type(pixels).__name__}; torch.from_numpy makes one")
     if not pixels.is_floating_point() or pixels.ndim not in (4, 5) or pixels.shape[1] != 3 or 0 in pixels.shape:
         raise ShapeError(
             "pixels must be float (B, 3, H, W) or (B, 3, T, H, W), none of them empty; "
