@@ -165,3 +165,10 @@ def test_limits_and_videos(tiny_tokenizer: Tokenizer) -> None:
     info = replace(describe(tiny_tokenizer, 16, 16, 12), frames=2, frame_rate=Fraction(25))
     with pytest.raises(MediaError, match="a video of 2 frames"):
         decompress(write_codes(two, info, UniformPrior()), tiny_tokenizer)
+
+
+def test_what_is_no_picture_and_no_stream_is_named(tiny_tokenizer: Tokenizer) -> None:
+    with pytest.raises(MediaError, match="got NoneType"):
+        compress(None, tiny_tokenizer)  # type: ignore[arg-type]
+    with pytest.raises(MediaError, match="a stream is bytes, got str"):
+        decompress("photo.bsq", tiny_tokenizer)  # type: ignore[arg-type]

@@ -62,7 +62,10 @@ def decompress(
 
     Raises:
         A `StreamError`, each cause its own (`errors.py`); WrongModelError if another tokenizer wrote the stream.
+        MediaError: a path in place of bytes, or a stream of a video.
     """
+    if isinstance(data, str | Path):
+        raise MediaError(f"a stream is bytes, got {type(data).__name__}; Path({str(data)!r}).read_bytes() reads a file")
     info = inspect(data, limits).info
     match tokenizer:
         case None:

@@ -151,6 +151,9 @@ def name_of(source: Source) -> str:
 def read_bytes(source: Source) -> bytes:
     if isinstance(source, bytes):
         return source
+    if not isinstance(source, str | os.PathLike) and not hasattr(source, "read"):
+        kind = type(source).__name__
+        raise MediaError(f"a picture is uint8 (H, W, 3), a path, bytes or a binary file; got {kind}")
     try:
         if isinstance(source, str | os.PathLike):
             return Path(source).read_bytes()
