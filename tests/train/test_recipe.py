@@ -118,3 +118,10 @@ def test_what_is_no_recipe(tmp_path: Path) -> None:
     path.write_text("a: [")
     with pytest.raises(SettingsError, match="not YAML"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(("base", "words"), [("recipe.yaml", "is its own base"), (5, "base must be the path")])
+def test_a_base_that_is_none(tmp_path: Path, base: object, words: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(SettingsError, match=words):
+        load_recipe(tmp_path / "recipe.yaml")

@@ -104,8 +104,10 @@ def check_recipe(content: Mapping[str, Any], source: str) -> Recipe:
         raise SettingsError(f"{source}: " + "; ".join(faults[:4])) from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, laid over that of its `base` if it names one."""
+def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file, laid over that of its `base` if it names one; `above` are files it is under."""
+    if path.resolve() in above:
+        raise SettingsError(f"{path} is its own base")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -115,7 +117,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f"{path} must hold settings by name, got {type(content).__name__}")
     base = content.pop(BASE, None)
-    return content if base is None else merge(read_yaml(path.parent / base), content)
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise SettingsError(f"{path}: base must be the path of a recipe, got {base!r}")
+    return merge(read_yaml(path.parent / base, (*above, path.resolve())), content)
 
 
 def parse_override(text: str) -> dict[str, Any]:
