@@ -1,4 +1,6 @@
+import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,6 +169,24 @@ def test_saving_and_loading_are_mirrors(tmp_path):
         assert not again.training
         assert again.encode(pixels) == ROTARY.encode(pixels)
         assert torch.equal(again.reconstruct(pixels), ROTARY.reconstruct(pixels))
+
+
+def test_weights_are_whole_or_as_before(tmp_path, monkeypatch):
+    ROTARY.save_pretrained(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+
+    def half(path, data):
+        with open(path, "wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    for folder in (tmp_path, tmp_path / "new"):
+        with pytest.raises(OSError, match="No space"):
+            LEARNED.save_pretrained(folder)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert list((tmp_path / "new").iterdir()) == []
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_half_precision_on_disk_loads_as_float32(tmp_path):

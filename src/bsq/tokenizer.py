@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from pydantic import Field
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from bsq.codes import Codes
@@ -232,7 +232,12 @@ class Tokenizer(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, save_directory / WEIGHTS_FILE, metadata={"format": "pt"})
+        draft = save_directory / f".{WEIGHTS_FILE}.part"
+        try:
+            draft.write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file's failures are no OSErrors
+            draft.replace(save_directory / WEIGHTS_FILE)
+        finally:
+            draft.unlink(missing_ok=True)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str | Path, **options: Any) -> Self:
