@@ -97,6 +97,12 @@ def test_an_unknown_suffix_is_said_plainly(run: Run) -> None:
     assert names() == ["a.bsq", "a.png"]
 
 
+def test_an_unknown_suffix_is_said_before_the_work(run: Run) -> None:
+    done = run("decode", "missing.bsq", "-o", "a", model=Path("nowhere"))
+    assert done.exit_code == 5
+    assert done.stderr.startswith("error: cannot write pictures as 'no suffix'; known: png")
+
+
 def test_pipes_on_both_sides(run: Run, tiny_model: Path) -> None:
     save_picture("a.png", picture())
     encoded = run("encode", "-", stdin=Path("a.png").read_bytes())

@@ -135,11 +135,13 @@ def decode(
     from bsq.codec.header import Limits
     from bsq.codec.picture import decompress
     from bsq.codec.shelf import named_model
-    from bsq.data.pictures import MAX_PIXELS, encode_picture
+    from bsq.data.pictures import MAX_PIXELS, check_format, encode_picture
 
     suffix = f".{format.value}"
     jobs = plan(sources, output, frozenset({SUFFIX}), Naming(picture_name(suffix), picture_name(suffix)))
     refuse_terminal(jobs)
+    for job in jobs:
+        check_format(kind_of(job.target, suffix))
     place = choose_device(device)
     tokenizer = None if model is None else named_model(model, place)
     limits = Limits(pixels=MAX_PIXELS if max_pixels is None else max_pixels)
@@ -148,14 +150,18 @@ def decode(
         check_free(job.target, force)
         start, source = time.perf_counter(), read(job.source)
         picture = decompress(source, tokenizer, place, limits)
-        kind = suffix if isinstance(job.target, Pipe) else job.target.suffix
-        data = encode_picture(picture, kind)
+        data = encode_picture(picture, kind_of(job.target, suffix))
         write(job.target, data, force)
         height, width, _ = picture.shape
         line = f"{job.name} → {place_name(job.target)}: {width}×{height}, {time.perf_counter() - start:.1f} s"
         return Done(line, len(source), len(data))
 
     run_batch(jobs, work, Manner("decoded", quiet, debugging(ctx)))
+
+
+def kind_of(target: Place, default: str) -> str:
+    """The suffix that chooses the picture's format."""
+    return default if isinstance(target, Pipe) else target.suffix
 
 
 def picture_name(suffix: str) -> Renaming:

@@ -108,12 +108,20 @@ def save_picture(path: str | os.PathLike[str], picture: np.ndarray, existing: Ex
     write_file(path, encode_picture(picture, Path(path).suffix), existing)
 
 
+def check_format(suffix: str) -> None:
+    """Raises MediaError for a suffix that `encode_picture` does not know."""
+    known = "png jpg jpeg webp avif tif tiff bmp ppm"
+    if suffix.lower() not in {f".{name}" for name in known.split()}:
+        raise MediaError(f"cannot write pictures as '{suffix or 'no suffix'}'; known: {known}")
+
+
 def encode_picture(picture: np.ndarray, suffix: str = ".png") -> bytes:
     """The bytes of a picture file. JPEG and AVIF are lossy (quality 95); PNG, WebP, TIFF, BMP, PPM keep every value.
 
     Raises MediaError for any other suffix, and if the format cannot hold a picture of this size.
     """
     check_picture(picture)
+    check_format(suffix)
     image, buffer = Image.fromarray(picture), io.BytesIO()
     try:
         match suffix.lower():
@@ -132,8 +140,7 @@ def encode_picture(picture: np.ndarray, suffix: str = ".png") -> bytes:
             case ".ppm":
                 image.save(buffer, "PPM")
             case _:
-                known = "png jpg jpeg webp avif tif tiff bmp ppm"
-                raise MediaError(f"cannot write pictures as '{suffix or 'no suffix'}'; known: {known}")
+                raise AssertionError(suffix)
     except (OSError, ValueError, KeyError) as error:
         raise MediaError(f"cannot write {image.width}×{image.height} as {suffix}: {error}") from error
     return buffer.getvalue()
