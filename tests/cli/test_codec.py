@@ -158,6 +158,23 @@ def test_the_failures_of_some_do_not_stop_the_rest(run: Run) -> None:
     assert names("out") == ["a.bsq", "d.bsq", "d.png"]
 
 
+@pytest.mark.parametrize("output", [[], ["-o", "out/"]])
+def test_an_empty_folder_among_others_is_one_failure(run: Run, output: list[str]) -> None:
+    Path("empty.d").mkdir()
+    save_picture("a.png", picture())
+    done = run("encode", "empty.d", "a.png", *output)
+    assert done.exit_code == 1
+    lines = done.stderr.splitlines()
+    assert lines[0] == "failed: the folder empty.d holds no files of a known kind"
+    assert lines[1].startswith("encoded 1 files")
+    assert lines[2] == "1 of 2 inputs failed, each named above with its reason"
+    made = "out/a.bsq" if output else "a.bsq"
+    assert names() == sorted(["a.png", made])
+    assert run("decode", "empty.d", made, "-o", "back/").exit_code == 1
+    assert names("back") == ["a.png"]
+    assert run("info", "empty.d", made, model=None).exit_code == 1
+
+
 def damage(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 

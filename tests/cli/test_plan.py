@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bsq.cli.plan import PIPE, Job, Naming, check_free, plan
+from bsq.cli.plan import PIPE, Job, Naming, check_free, plan, read
 from bsq.errors import MediaError, SettingsError
 
 NAMING = Naming(lambda p: p.with_suffix(".bsq"), lambda p: p.with_name(p.name + ".bsq"))
@@ -59,6 +59,13 @@ class TestPlan:
         make("in/notes.txt")
         with pytest.raises(MediaError, match=r"the folder in holds no files of a known kind"):
             planned(["in"])
+
+    def test_a_folder_without_pictures_among_others_is_left_to_fail_alone(self) -> None:
+        Path("in").mkdir()
+        Path("a.bsq").mkdir()
+        assert planned([".", "in", "a.bsq", "b.jpg"])["b.jpg"] == "b.bsq"
+        with pytest.raises(MediaError, match="the folder in holds no files of a known kind"):
+            read(Path("in"))
 
     def test_inputs_that_would_share_a_name_keep_their_suffix(self) -> None:
         assert planned(["a.jpg", "a.png", "b.png"]) == {"a.jpg": "a.jpg.bsq", "a.png": "a.png.bsq", "b.png": "b.bsq"}

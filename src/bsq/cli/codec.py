@@ -10,7 +10,19 @@ import typer
 
 from bsq.cli.batch import Done, Manner, run_batch, size
 from bsq.cli.failures import debugging
-from bsq.cli.plan import Job, Naming, Pipe, Place, Renaming, check_free, plan, read, refuse_terminal, write
+from bsq.cli.plan import (
+    Job,
+    Naming,
+    Pipe,
+    Place,
+    Renaming,
+    check_free,
+    is_folder,
+    plan,
+    read,
+    refuse_terminal,
+    write,
+)
 from bsq.errors import SettingsError
 
 SUFFIX = ".bsq"
@@ -141,7 +153,8 @@ def decode(
     jobs = plan(sources, output, frozenset({SUFFIX}), Naming(picture_name(suffix), picture_name(suffix)))
     refuse_terminal(jobs)
     for job in jobs:
-        check_format(kind_of(job.target, suffix))
+        if not is_folder(job.source):
+            check_format(kind_of(job.target, suffix))
     place = choose_device(device)
     tokenizer = None if model is None else named_model(model, place)
     limits = Limits(pixels=MAX_PIXELS if max_pixels is None else max_pixels)

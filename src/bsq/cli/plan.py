@@ -90,12 +90,18 @@ def plan(sources: list[str], output: str | None, suffixes: frozenset[str], namin
 
 
 def find_all(sources: list[str], suffixes: frozenset[str]) -> list[Found]:
-    """All inputs, each once, in the order they were named; folders as `find` has them."""
-    return list(dict.fromkeys(item for source in sources for item in find(source, suffixes)))
+    """All inputs, each once, in the order they were named; folders as `find` has them.
+
+    Raises MediaError if all there is is a folder without suitable files; among others, it fails when it is read.
+    """
+    found = list(dict.fromkeys(item for source in sources for item in find(source, suffixes)))
+    if len(found) == 1 and is_folder(found[0].place):
+        raise MediaError(f"{nothing_in(found[0].place)} ({' '.join(sorted(suffixes))})")
+    return found
 
 
 def find(source: str, suffixes: frozenset[str]) -> Iterator[Found]:
-    """A file or pipe as it is; of a folder, all visible files with one of `suffixes`, sorted."""
+    """A file or pipe as it is; of a folder, all visible files with one of `suffixes`, sorted; itself, if none."""
     if source == "-":
         yield Found(PIPE, Path("-"))
         return
@@ -110,9 +116,17 @@ def find(source: str, suffixes: frozenset[str]) -> Iterator[Found]:
     )
     visible = [file for file in inside if not any(part.startswith(".") for part in file.parts)]
     if not visible:
-        raise MediaError(f"the folder {source} holds no files of a known kind ({' '.join(sorted(suffixes))})")
+        yield Found(path, Path(path.name))
     for file in visible:
         yield Found(path / file, file)
+
+
+def is_folder(place: Place) -> bool:
+    return isinstance(place, Path) and os.path.isdir(place)
+
+
+def nothing_in(folder: Place) -> str:
+    return f"the folder {folder} holds no files of a known kind"
 
 
 def names_a_file(output: str, sources: list[str]) -> bool:
@@ -129,6 +143,8 @@ def names_a_file(output: str, sources: list[str]) -> bool:
 def name_all(found: list[Found], output: str | None, naming: Naming) -> Iterator[tuple[Found, Path]]:
     def place(item: Found, rename: Renaming) -> Path:
         assert isinstance(item.place, Path)
+        if is_folder(item.place):
+            return item.place  # reading it fails, so nothing is ever written here
         return rename(item.place) if output is None else Path(output) / rename(item.inside)
 
     uses = Counter(place(item, naming.plain) for item in found)
@@ -145,7 +161,7 @@ def name_all(found: list[Found], output: str | None, naming: Naming) -> Iterator
 
 def refuse_own_source(jobs: list[Job]) -> None:
     for job in jobs:
-        if isinstance(job.source, Pipe) or isinstance(job.target, Pipe):
+        if isinstance(job.source, Pipe) or isinstance(job.target, Pipe) or is_folder(job.source):
             continue
         if os.path.exists(job.source) and os.path.exists(job.target) and job.source.samefile(job.target):
             raise SettingsError(f"{job.source} would be written over itself; choose another -o")
@@ -154,6 +170,8 @@ def refuse_own_source(jobs: list[Job]) -> None:
 def read(place: Place) -> bytes:
     if isinstance(place, Pipe):
         return sys.stdin.buffer.read()
+    if is_folder(place):
+        raise MediaError(nothing_in(place))
     try:
         return place.read_bytes()
     except OSError as error:
