@@ -187,6 +187,11 @@ def test_fsq_reaches_every_level_and_no_other():
     for d, radix in enumerate(levels):
         assert digits[:, d].unique().tolist() == list(range(radix))
     assert FSQ(FsqSettings(levels=(257, 3))).digits(torch.full((1, 2), 9.0)).tolist() == [[256, 2]]
+    many = (999, 1000, 1001, 2000, 65535, 65536)
+    quantizer = FSQ(FsqSettings(levels=many))
+    assert quantizer.digits(torch.full((1, 6), 50.0)).tolist() == [[radix - 1 for radix in many]]
+    assert quantizer.digits(torch.full((1, 6), -50.0)).tolist() == [[0] * 6]
+    assert quantizer(torch.full((1, 6), 50.0)).digits.tolist() == [[radix - 1 for radix in many]]
     with pytest.raises(ValidationError):
         FsqSettings(levels=(8, 2))
 

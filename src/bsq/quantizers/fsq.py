@@ -27,6 +27,8 @@ from bsq.settings import Settings
 
 # Stretches the tanh, so that the outermost levels are reached by finite latents (the paper's code).
 STRETCH = 1 + 1e-3
+# Beyond so many levels that would reach past the outermost level, and a fixed quarter of a step is added instead.
+MOST_STRETCHED = 1000
 
 
 class FsqSettings(Settings):
@@ -84,6 +86,7 @@ class FSQ(Quantizer):
     def bound(self, latent: Tensor) -> Tensor:
         """Float32 latent (…, L) → numbers that round to −⌊levels/2⌋ … ⌈levels/2⌉ − 1. Even levels are shifted by half a
         step, and the latent with them, so that 0 stays 0 (Appendix A of the paper)."""
-        half = (self.levels - 1) * (STRETCH / 2)
+        steps = self.levels - 1
+        half = torch.where(self.levels <= MOST_STRETCHED, steps * (STRETCH / 2), steps / 2 + 0.25)
         offset = 0.5 * (self.levels % 2 == 0)
         return torch.tanh(latent + torch.atanh(offset / half)) * half - offset
