@@ -244,3 +244,14 @@ def test_no_floating_point_in_the_module() -> None:
 
 def test_radices_are_checked_once_for_all() -> None:
     assert check_radices([np.int64(2), torch.tensor(3)]) == (2, 3)
+
+
+def test_what_are_no_counts_bytes_or_tensors_is_named() -> None:
+    codes = Codes(torch.zeros(1, 1, 1, 2, 4, dtype=torch.uint8), (2,) * 4)
+    for use in (lambda: codes.first(2.5), lambda: codes.groups(2.0), lambda: Codes.unpack(b"", (0.5, 1, 1, 1), (2,))):
+        with pytest.raises(CodesError, match="must be whole numbers, got"):
+            use()
+    with pytest.raises(CodesError, match="bytes, got str"):
+        Codes.unpack("a", (1, 1, 1, 8), (2,))
+    with pytest.raises(CodesError, match="tensor of integers, got <class 'list'>"):
+        Codes.from_indices([1, 2], (2, 2))

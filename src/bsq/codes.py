@@ -73,6 +73,7 @@ class Codes:
 
     def first(self, k: int) -> Codes:
         """The codes cut to their first (most important) k digits, 1 ≤ k ≤ L. Raises CodesError."""
+        k = check_count(k, "digits to keep")
         if not 1 <= k <= self.length:
             raise CodesError(f"can keep 1 to {self.length} digits, asked for {k}")
         return Codes._sound(self.digits[..., :k].to(storage_dtype(self.radices[:k])), self.radices[:k])
@@ -112,7 +113,9 @@ class Codes:
 
         Raises CodesError unless the length fits exactly, the padding is zero and every digit is below its radix.
         """
-        radices, shape = check_radices(radices), tuple(map(whole_number, shape))
+        radices, shape = check_radices(radices), tuple(check_count(size, "sizes of the grid") for size in shape)
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise CodesError(f"packed codes are bytes, got {type(data).__name__}")
         if len(shape) != 4 or min(shape) < 0:
             raise CodesError(f"the grid must be (B, T, h, w), not negative; got {shape}")
         tokens, width = math.prod(shape), sum(map(digit_bits, radices))
@@ -147,7 +150,7 @@ class Codes:
 
         Raises CodesError unless `size` divides L and a group's radix is below 2^31.
         """
-        if size < 1 or self.length % size:
+        if check_count(size, "a group's size") < 1 or self.length % size:
             raise CodesError(f"group size {size} does not divide {self.length} digits")
         runs = [slice(start, start + size) for start in range(0, self.length, size)]
         radices = check_radices([math.prod(self.radices[run]) for run in runs])
@@ -179,6 +182,14 @@ def check_radices(radices: Sequence[int]) -> tuple[int, ...]:
     if not checked or min(checked) < 2 or max(checked) > MAX_RADIX:
         raise CodesError(f"radices must be whole numbers from 2 to 2^31 − 1, at least one; got {checked[:8]}")
     return checked
+
+
+def check_count(count: int, what: str) -> int:
+    """`count` as an int. Raises CodesError, naming `what`, unless it is a whole number."""
+    try:
+        return whole_number(count)
+    except TypeError as error:
+        raise CodesError(f"{what} must be whole numbers, got {count!r:.80}") from error
 
 
 def storage_dtype(radices: Sequence[int]) -> torch.dtype:
@@ -229,8 +240,8 @@ def split_index(index: Tensor, radices: Sequence[int]) -> Tensor:
     total = math.prod(radices)
     if total > 2**MAX_INDEX_BITS:
         raise CodesError(f"{len(radices)} digits need more than {MAX_INDEX_BITS} bits; use unpack()")
-    if index.is_floating_point() or index.is_complex():
-        raise CodesError(f"indices must be integers, got {index.dtype}")
+    if not isinstance(index, Tensor) or index.is_floating_point() or index.is_complex():
+        raise CodesError(f"indices must be a tensor of integers, got {getattr(index, 'dtype', type(index))}")
     index = index.long()
     if index.numel() and (int(index.min()) < 0 or int(index.max()) >= total):
         raise CodesError(f"indices must be in 0 … {total - 1}")
