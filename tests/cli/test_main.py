@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -56,6 +57,18 @@ def test_a_real_pipe(tiny_model: Path, photo, tmp_path: Path) -> None:
     assert decoded.stdout == ""
     assert decoded.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.bsq"]
+
+
+def test_a_reader_that_leaves(tiny_model: Path, photo, tmp_path: Path) -> None:
+    model, stream = ["--model", str(tiny_model)], tmp_path / "a.bsq"
+    subprocess.run([*BSQ, "encode", *model, photo("chelsea"), "-o", stream], check=True, capture_output=True)
+    verbs = (["info", stream], ["info", "--json", stream], ["decode", *model, stream, "-o", "-"])
+    for arguments in verbs:
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run([*BSQ, *arguments], stdout=writing, stderr=subprocess.PIPE)
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (141, b""), arguments
 
 
 def test_a_real_interrupt(tmp_path: Path) -> None:

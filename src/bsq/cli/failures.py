@@ -5,6 +5,8 @@ A traceback appears only with `bsq --debug`.
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from typing import Any
 
@@ -15,6 +17,7 @@ from bsq.errors import BsqError, SettingsError
 
 INTERNAL = 70  # EX_SOFTWARE
 INTERRUPTED = 130  # 128 + SIGINT
+READER_GONE = 141  # 128 + SIGPIPE
 
 
 class Verbs(TyperGroup):
@@ -27,7 +30,10 @@ class Verbs(TyperGroup):
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
-        except (typer.Exit, typer.Abort, BrokenPipeError):
+        except BrokenPipeError:
+            forget_output()
+            raise typer.Exit(READER_GONE) from None
+        except (typer.Exit, typer.Abort):
             raise
         except Exception as raised:
             if is_usage_error(raised):
@@ -35,6 +41,11 @@ class Verbs(TyperGroup):
             error = as_settings_error(raised)
             report(error, debug)
             raise typer.Exit(exit_code(error)) from None
+
+
+def forget_output() -> None:
+    """What is still buffered for a pipe that nobody reads goes nowhere, or Python complains when it closes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def debugging(ctx: typer.Context) -> bool:
