@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -92,9 +92,28 @@ def download(hub_id: str, options: Mapping[str, Any]) -> Path:
     """
     known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
     given = {name: options[name] for name in known if name in options}
+    trouble = None if given.get("local_files_only") else why_out_of_reach(hub_id, given)
+    if trouble is not None:
+        given["local_files_only"] = True
     try:
         hf_hub_download(hub_id, WEIGHTS_FILE, **given)
         return Path(hf_hub_download(hub_id, CONFIG_FILE, **given)).parent
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error) if trouble is None else f"it cannot be reached ({trouble})"
         raise CheckpointError(f"no folder {hub_id!r}, and the hub did not give it: {reason}") from error
+
+
+def why_out_of_reach(hub_id: str, given: Mapping[str, Any]) -> str | None:
+    """Ask the hub once; None if it answers, be it with a refusal. `hf_hub_download` would ask for half a minute."""
+    try:
+        url = hf_hub_url(hub_id, WEIGHTS_FILE, revision=given.get("revision"))
+        get_hf_file_metadata(url, token=given.get("token"))
+    except (HfHubHTTPError, HFValidationError):
+        return None
+    except Exception as error:  # the hub's HTTP library differs between its versions, and so do its errors
+        return first_line(error)
+    return None
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
