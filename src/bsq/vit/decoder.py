@@ -20,5 +20,5 @@ class Decoder(nn.Module):
         initialise(self)
 
     def forward(self, quantized: Tensor) -> Tensor:
-        hidden = self.body(self.from_code(quantized))
+        hidden = self.body(self.from_code(quantized.to(self.from_code.weight.dtype)))
         return unpatchify(map_in_portions(self.to_patches, hidden), self.patch)

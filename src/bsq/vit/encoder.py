@@ -20,5 +20,5 @@ class Encoder(nn.Module):
         initialise(self)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        hidden = self.embed(patchify(pixels, self.patch))
+        hidden = self.embed(patchify(pixels, self.patch).to(self.embed.weight.dtype))
         return self.to_latent(self.body(hidden))
