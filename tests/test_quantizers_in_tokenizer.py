@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from bsq.codes import Codes
-from bsq.errors import SettingsError
+from bsq.errors import NumericsError, RangeError, SettingsError
+from bsq.layers.positions import LearnedPositionsSettings
 from bsq.layers.windows import WindowAttentionSettings
 from bsq.tokenizer import Tokenizer, TokenizerSettings
 from bsq.vit.transformer import TransformerSettings
@@ -21,8 +22,9 @@ KINDS = {
 DISCRETE = [name for name in KINDS if name != "kl"]
 
 
-def build(name):
-    part = TransformerSettings(width=32, depth=2, head_width=16, attention=WindowAttentionSettings(size=4))
+def build(name, **changes):
+    body = {"width": 32, "depth": 2, "head_width": 16, "attention": WindowAttentionSettings(size=4), **changes}
+    part = TransformerSettings(**body)
     content = {"quantizer": KINDS[name], "encoder": part, "decoder": part}
     torch.manual_seed(0)
     return Tokenizer(TokenizerSettings.model_validate(content))
@@ -64,3 +66,32 @@ def test_a_continuous_latent_reconstructs_and_makes_no_codes():
         tokenizer.encode(pixels)
     with pytest.raises(SettingsError, match="no bits to choose"):
         tokenizer.reconstruct(pixels, bits=4)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_continuous_latent_reconstructs_through_its_mean_in_either_mode(mode):
+    tokenizer = build("kl")
+    pixels = torch.rand(1, 3, 16, 16) * 2 - 1
+    through_mean = tokenizer.eval()(pixels[:, :, None]).pixels[:, :, 0].clamp(-1, 1)
+    torch.testing.assert_close(tokenizer.train(mode == "train").reconstruct(pixels), through_mean)
+
+
+def test_a_continuous_latent_takes_any_size_with_learned_positions():
+    tokenizer = build("kl", positions=LearnedPositionsSettings(rows=3, columns=2)).eval()
+    for size in ((5, 7), (24, 16), (50, 33)):
+        assert tokenizer.reconstruct(torch.zeros(1, 3, *size)).shape == (1, 3, *size)
+
+
+def test_a_continuous_latent_refuses_the_pixels_that_codes_refuse():
+    for bad, error in ((float("nan"), NumericsError), (200.0, RangeError)):
+        with pytest.raises(error):
+            build("kl").reconstruct(torch.full((1, 3, 8, 8), bad))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("name", KINDS)
+def test_weights_may_be_of_any_floating_point_type(name, dtype):
+    tokenizer = build(name).eval().to(dtype)
+    again = tokenizer.reconstruct(torch.rand(1, 3, 20, 27) * 2 - 1)
+    assert again.dtype == torch.float32
+    assert again.shape == (1, 3, 20, 27)

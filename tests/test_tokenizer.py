@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import bsq
 from bsq.checkpoint import load
 from bsq.codes import Codes
-from bsq.errors import CheckpointError, CodesError, NumericsError, SettingsError, ShapeError
+from bsq.errors import CheckpointError, CodesError, NumericsError, RangeError, SettingsError, ShapeError
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings
 from bsq.quantizers import BsqSettings
@@ -126,6 +126,8 @@ def test_training_keeps_the_digits_it_is_told():
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ShapeError),
         (torch.full((1, 3, 8, 8), float("nan")), NumericsError),
         (torch.full((1, 3, 8, 8), float("inf")), NumericsError),
+        (torch.full((1, 3, 8, 8), 255.0), RangeError),
+        (torch.full((1, 3, 8, 8), -1.02), RangeError),
     ],
 )
 def test_bad_pixels_are_refused(pixels, error):
@@ -136,17 +138,39 @@ def test_bad_pixels_are_refused(pixels, error):
 
 def test_bad_requests_are_refused():
     pixels = torch.zeros(1, 3, 8, 8) + 0.1
-    for bits in (0, 13, -1):
+    for bits in (0, 13, -1, 3.5, "3"):
         with pytest.raises(SettingsError, match="1 to 12"):
             ROTARY.encode(pixels, bits=bits)
     codes = ROTARY.encode(pixels)
     for size in ((9, 8), (8, 0), (-1, 8)):
         with pytest.raises(ShapeError, match="cannot crop"):
             ROTARY.decode(codes, size)
+    for size in (16, (8,), (8.5, 8), "ab"):
+        with pytest.raises(ShapeError, match="two whole numbers"):
+            ROTARY.decode(codes, size)
+    with pytest.raises(CodesError, match="takes Codes"):
+        ROTARY.decode(pixels)
+    with pytest.raises(ShapeError, match="nothing to decode"):
+        ROTARY.decode(Codes(codes.digits[:0], codes.radices))
     with pytest.raises(CodesError, match=r"radices 3\^12, the tokenizer 2\^12"):
         ROTARY.decode(Codes(codes.digits, (3,) * 12))
     with pytest.raises(ShapeError, match="smaller than this model's tile"):
         LEARNED.decode(codes)
+
+
+def test_rounding_beyond_the_range_is_no_error():
+    assert ROTARY.encode(torch.full((1, 3, 8, 8), 1.004)).shape == (1, 1, 1, 1, 12)
+    assert ROTARY.encode(torch.rand(1, 3, 8, 8).bfloat16()).length == 12
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), [(LEARNED, ROTARY), (ROTARY, LEARNED)])
+def test_encoder_and_decoder_may_have_different_positions(encoder, decoder):
+    parts = {"encoder": encoder.settings.encoder, "decoder": decoder.settings.decoder}
+    mixed = Tokenizer(ROTARY.settings.model_copy(update=parts)).eval()
+    for size in ((9, 9), (50, 33)):
+        pixels = torch.rand(1, 3, *size) * 2 - 1
+        assert mixed.encode(pixels).shape[2:4] == mixed.grid(*size) == LEARNED.grid(*size)
+        assert mixed.reconstruct(pixels).shape == pixels.shape
 
 
 def test_code_hash_names_what_codes_mean():

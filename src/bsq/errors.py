@@ -20,6 +20,10 @@ class ShapeError(BsqError, ValueError):
     """A tensor has a shape or dtype that the function does not take."""
 
 
+class RangeError(BsqError, ValueError):
+    """Pixels lie outside the range that the function takes."""
+
+
 class CodesError(BsqError, ValueError):
     """Digits, radices, indices or packed bytes do not describe codes."""
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import index as whole_number
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,17 +18,20 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bsq.codes import Codes
-from bsq.errors import CodesError, SettingsError, ShapeError
+from bsq.errors import CodesError, NumericsError, RangeError, SettingsError, ShapeError
 from bsq.folders import WEIGHTS_FILE, check_fit, download, read_settings, read_tensors
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.parts import cut_parts
-from bsq.quantizers import QuantizerSettings, build_quantizer
+from bsq.quantizers import KL, QuantizerSettings, build_quantizer
 from bsq.quantizers.base import Quantized
 from bsq.settings import Settings
 from bsq.tiling import Tiling, blend_tiles, cut_tiles
 from bsq.vit.decoder import Decoder
 from bsq.vit.encoder import Encoder
 from bsq.vit.transformer import TransformerSettings
+
+# How far beyond [−1, 1] pixels may lie: more than rounding to bfloat16 adds, less than any other range of pixels does.
+SLACK = 0.01
 
 
 class TokenizerSettings(Settings):
@@ -95,11 +101,12 @@ class Tokenizer(
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of tokens of a picture of that many pixels.
 
-        The picture is padded to whole patches and, in models with learned positions, to at least one tile.
+        The picture is padded to whole patches and, where encoder or decoder has learned positions, to at least a tile.
         """
         rows, columns = -(-height // self.patch), -(-width // self.patch)
-        tiling = self._tiling()
-        return (rows, columns) if tiling is None else (max(rows, tiling.rows), max(columns, tiling.columns))
+        for tiling in filter(None, map(_tiling, (self.settings.encoder, self.settings.decoder))):
+            rows, columns = max(rows, tiling.rows), max(columns, tiling.columns)
+        return rows, columns
 
     def forward(self, pixels: Tensor, kept: Tensor | None = None) -> Reconstruction:
         """Training: pixels (B, 3, T, H, W) of whole patches; `kept` (B,) int64, how many digits of each sample to
@@ -113,29 +120,21 @@ class Tokenizer(
         """Pixels → codes.
 
         Args:
-            pixels: float (B, 3, H, W) or (B, 3, T, H, W) in [−1, 1], any height and width.
+            pixels: float (B, 3, H, W) or (B, 3, T, H, W) in [−1, 1], up to 0.01 beyond, any height and width.
             bits: keep only the first `bits` digits of each code (default: all).
 
         Returns:
             Codes on the grid (B, T, *self.grid(H, W)).
 
         Raises:
-            ShapeError: wrong rank, channels, dtype or an empty axis. SettingsError: `bits` out of range, or a
-            continuous latent. NumericsError: pixels or latents that are not numbers.
+            ShapeError: wrong rank, channels, dtype or an empty axis. RangeError: pixels outside the range.
+            SettingsError: `bits` out of range, or a continuous latent. NumericsError: pixels or latents that are not
+            numbers.
         """
-        clip = _as_clip(pixels).to(self._device)
         self._check_discrete()
-        if bits is not None:
-            self._check_bits(bits)
-        rows, columns = self.grid(*clip.shape[-2:])
-        clip = _pad_to(clip, rows * self.patch, columns * self.patch)
-        tiling = self._tiling()
-        if tiling is None:
-            digits = self._encode_parts(clip)
-        else:
-            digits = cut_tiles(clip, tiling, self.patch, lambda tile: self.quantizer.digits(self.encoder(tile)))
-        codes = Codes(digits, self.radices)
-        return codes if bits is None else codes.first(bits)
+        kept = None if bits is None else self._check_bits(bits)
+        codes = Codes(self._encode_grid(pixels, self.quantizer.digits), self.radices)
+        return codes if kept is None else codes.first(kept)
 
     @torch.no_grad()
     def decode(self, codes: Codes, size: tuple[int, int] | None = None) -> Tensor:
@@ -146,79 +145,84 @@ class Tokenizer(
             size: (H, W) to crop to; default: the whole grid, h·p × w·p.
 
         Raises:
-            CodesError: radices that are not a prefix of this tokenizer's. ShapeError: `size` larger than the grid.
+            CodesError: no Codes, or radices that are not a prefix of this tokenizer's. ShapeError: no tokens at all,
+            fewer than a tile, or a `size` that is no pair of whole numbers or larger than the grid.
         """
         self._check_discrete()
+        if not isinstance(codes, Codes):
+            raise CodesError(f"decode takes Codes, as encode makes them, got {type(codes).__name__}")
         if codes.radices != self.radices[: codes.length]:
             raise CodesError(f"these codes have radices {_brief(codes.radices)}, the tokenizer {_brief(self.radices)}")
-        grid = codes.shape[2] * self.patch, codes.shape[3] * self.patch
-        height, width = size or grid
+        if 0 in codes.shape:
+            raise ShapeError(f"there is nothing to decode in codes (B, T, h, w, L) of {codes.shape}")
         smallest = self.grid(1, 1)
         if codes.shape[2] < smallest[0] or codes.shape[3] < smallest[1]:
             raise ShapeError(
                 f"codes of {codes.shape[2]}×{codes.shape[3]} tokens are smaller than this model's tile {smallest}"
             )
-        if not (0 < height <= grid[0] and 0 < width <= grid[1]):
-            raise ShapeError(f"cannot crop to {height}×{width} pixels: these codes hold {grid[0]}×{grid[1]}")
-        digits = codes.digits.to(self._device)
-        tiling = self._tiling()
-        if tiling is None:
-            pixels = self._decode_parts(digits)
-        else:
-            pixels = blend_tiles(digits, tiling, self.patch, lambda tile: self.decoder(self.quantizer.lookup(tile)))
-        return pixels[..., :height, :width].float().clamp_(-1, 1)
+        grid = codes.shape[2] * self.patch, codes.shape[3] * self.patch
+        height, width = grid if size is None else _check_size(size, grid)
+        return self._decode_grid(codes.digits.to(self._device), self.quantizer.lookup)[..., :height, :width]
 
+    @torch.no_grad()
     def reconstruct(self, pixels: Tensor, bits: int | None = None) -> Tensor:
         """decode(encode(pixels)), in the rank and size of `pixels`; for a continuous latent, through its mean."""
-        if not self.radices:
-            return self._reconstruct_continuous(pixels, bits)
-        height, width = _as_clip(pixels).shape[-2:]
-        again = self.decode(self.encode(pixels, bits), (height, width))
+        match self.quantizer:
+            case KL(mean=mean):
+                if bits is not None:
+                    raise SettingsError("a continuous latent has no bits to choose from")
+                again = self._decode_grid(self._encode_grid(pixels, mean), lambda latent: latent)
+            case _:
+                again = self.decode(self.encode(pixels, bits))
+        again = again[..., : pixels.shape[-2], : pixels.shape[-1]]
         return again if pixels.ndim == 5 else again[:, :, 0]
 
-    def _encode_parts(self, clip: Tensor) -> Tensor:
-        """Digits of a clip of whole patches."""
+    def _encode_grid(self, pixels: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `read` makes of the latent (B, T, h, w, C) of checked and padded pixels: (B, T, h, w, L)."""
+        clip = _as_clip(pixels).to(self._device)
+        _check_range(clip)
+        rows, columns = self.grid(*clip.shape[-2:])
+        clip = _pad_to(clip, rows * self.patch, columns * self.patch)
+        tiling = _tiling(self.settings.encoder)
+        if tiling is None:
+            return self._encode_parts(clip, read)
+        return cut_tiles(clip, tiling, self.patch, lambda tile: read(self.encoder(tile)))
+
+    def _decode_grid(self, codes: Tensor, show: Callable[[Tensor], Tensor]) -> Tensor:
+        """Pixels float32 in [−1, 1] of the grid (B, T, h, w, L) that `show` turns into the decoder's input."""
+        tiling = _tiling(self.settings.decoder)
+        if tiling is None:
+            pixels = self._decode_parts(codes, show)
+        else:
+            pixels = blend_tiles(codes, tiling, self.patch, lambda tile: self.decoder(show(tile)))
+        return pixels.float().clamp_(-1, 1)
+
+    def _encode_parts(self, clip: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `read` makes of the latent of a clip of whole patches, part by part."""
         rows, columns = clip.shape[-2] // self.patch, clip.shape[-1] // self.patch
         digits: Tensor | None = None
         for part in cut_parts(rows, columns, self.settings.encoder.reach(rows, columns)):
             down, right = part.rows.times(self.patch), part.columns.times(self.patch)
-            here = self.quantizer.digits(self.encoder(clip[..., down.outer, right.outer]))
+            here = read(self.encoder(clip[..., down.outer, right.outer]))
             if digits is None:
                 digits = here.new_empty(*here.shape[:2], rows, columns, here.shape[-1])
             digits[:, :, part.rows.own, part.columns.own] = here[:, :, part.rows.inside, part.columns.inside]
         assert digits is not None
         return digits
 
-    def _decode_parts(self, digits: Tensor) -> Tensor:
-        """Pixels of a whole grid of digits; mirror of `_encode_parts`."""
+    def _decode_parts(self, digits: Tensor, show: Callable[[Tensor], Tensor]) -> Tensor:
+        """Pixels of a whole grid; mirror of `_encode_parts`."""
         batch, frames, rows, columns, _ = digits.shape
         pixels = torch.empty(batch, 3, frames, rows * self.patch, columns * self.patch, device=digits.device)
         for part in cut_parts(rows, columns, self.settings.decoder.reach(rows, columns)):
             down, right = part.rows.times(self.patch), part.columns.times(self.patch)
-            here = self.decoder(self.quantizer.lookup(digits[:, :, part.rows.outer, part.columns.outer]))
+            here = self.decoder(show(digits[:, :, part.rows.outer, part.columns.outer]))
             pixels[..., down.own, right.own] = here[..., down.inside, right.inside]
         return pixels
-
-    @torch.no_grad()
-    def _reconstruct_continuous(self, pixels: Tensor, bits: int | None) -> Tensor:
-        if bits is not None:
-            raise SettingsError("a continuous latent has no bits to choose from")
-        clip = _as_clip(pixels).to(self._device)
-        rows, columns = self.grid(*clip.shape[-2:])
-        whole = self(_pad_to(clip, rows * self.patch, columns * self.patch)).pixels
-        again = whole[..., : clip.shape[-2], : clip.shape[-1]].float().clamp(-1, 1)
-        return again if pixels.ndim == 5 else again[:, :, 0]
 
     @property
     def _device(self) -> torch.device:
         return self.encoder.embed.weight.device
-
-    def _tiling(self) -> Tiling | None:
-        match self.settings.encoder.positions:
-            case LearnedPositionsSettings(rows=rows, columns=columns):
-                return Tiling(rows, columns)
-            case _:
-                return None
 
     def _check_discrete(self) -> None:
         if not self.radices:
@@ -226,9 +230,14 @@ class Tokenizer(
                 f"a {self.settings.quantizer.kind} tokenizer has a continuous latent and makes no codes"
             )
 
-    def _check_bits(self, bits: int) -> None:
-        if not 1 <= bits <= len(self.radices):
-            raise SettingsError(f"bits must be 1 to {len(self.radices)} for this tokenizer, got {bits}")
+    def _check_bits(self, bits: int) -> int:
+        try:
+            kept = whole_number(bits)
+        except TypeError:
+            kept = 0
+        if not 1 <= kept <= len(self.radices):
+            raise SettingsError(f"bits must be 1 to {len(self.radices)} for this tokenizer, got {bits!r}")
+        return kept
 
     def _save_pretrained(self, save_directory: Path) -> None:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
@@ -257,6 +266,14 @@ def _hash_weights(settings: TokenizerSettings, weights: dict[str, Tensor]) -> st
     return digest.hexdigest()
 
 
+def _tiling(settings: TransformerSettings) -> Tiling | None:
+    match settings.positions:
+        case LearnedPositionsSettings(rows=rows, columns=columns):
+            return Tiling(rows, columns)
+        case _:
+            return None
+
+
 def _as_clip(pixels: Tensor) -> Tensor:
     if not isinstance(pixels, Tensor):
         raise ShapeError(f"pixels must be a torch.Tensor, got {type(pixels).__name__}; torch.from_numpy makes one")
@@ -267,6 +284,27 @@ def _as_clip(pixels: Tensor) -> Tensor:
         )
     clip = pixels if pixels.ndim == 5 else pixels[:, :, None]
     return clip.float()
+
+
+def _check_range(clip: Tensor) -> None:
+    low, high = (float(bound) for bound in clip.aminmax())
+    if not math.isfinite(high - low):
+        raise NumericsError("the pixels hold NaN or infinity")
+    if min(low, -high) < -1 - SLACK:
+        raise RangeError(
+            f"pixels must lie in [−1, 1], got {low:.4g} … {high:.4g}; pixels / 127.5 − 1 takes 0 … 255 there, "
+            "clamp(−1, 1) cuts off what resizing overshoots"
+        )
+
+
+def _check_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
+    try:
+        height, width = map(whole_number, size)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"size must be two whole numbers (H, W), got {size!r:.80}") from error
+    if not (0 < height <= grid[0] and 0 < width <= grid[1]):
+        raise ShapeError(f"cannot crop to {height}×{width} pixels: these codes hold {grid[0]}×{grid[1]}")
+    return height, width
 
 
 def _pad_to(clip: Tensor, height: int, width: int) -> Tensor:

@@ -13,7 +13,14 @@ from pydantic import Field
 from torch import Tensor
 
 from bsq.errors import SettingsError
-from bsq.quantizers.base import Quantized, Quantizer, QuantizerTerms, float32_island, require_finite_if_free
+from bsq.quantizers.base import (
+    Quantized,
+    Quantizer,
+    QuantizerTerms,
+    float32_island,
+    require_finite,
+    require_finite_if_free,
+)
 from bsq.settings import Settings
 
 # Latent diffusion's bounds of the log-variance.
@@ -51,6 +58,13 @@ class KL(Quantizer):
             witness = latent.detach().float().sum()
         require_finite_if_free(witness)
         return Quantized(quantized.to(latent.dtype), None, QuantizerTerms.build(latent.device, kl=kl))
+
+    @torch.no_grad()
+    def mean(self, latent: Tensor) -> Tensor:
+        """Latent (…, 2C) → the mean (…, C), float32: the code when nothing is to be drawn. Raises NumericsError."""
+        self.check_latent(latent)
+        require_finite(latent)
+        return latent[..., : self.code_width].float()
 
     def digits(self, latent: Tensor) -> Tensor:
         """Raises SettingsError: there are none."""
