@@ -9,7 +9,8 @@ export HF_HUB_OFFLINE := 1
 .PHONY: demo test test-slow bench lint clean
 .DEFAULT_GOAL := test
 
-demo: $(VENV)/.examples     ## compress and reconstruct a photograph with the bundled model
+# .dev holds all that .examples does, and takes its place: an install that breaks off leaves neither.
+demo: $(or $(wildcard $(VENV)/.dev),$(VENV)/.examples)     ## compress and reconstruct a photograph with the bundled model
 	$(BIN)/python examples/demo.py --out out/demo
 
 test: lint                  ## style, types and the default tests
@@ -39,5 +40,6 @@ $(VENV)/.examples: $(VENV)/.made pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	rm -f $(VENV)/.dev $(VENV)/.examples
 	$(PIP) -e '.[dev]'
 	touch $@
