@@ -253,6 +253,8 @@ def test_a_hub_id_without_a_network_says_so():
 def test_settings_refuse_what_they_do_not_know():
     with pytest.raises(ValidationError, match="Extra inputs"):
         TokenizerSettings(quantizer=BsqSettings(), size=3)
+    with pytest.raises(ValidationError, match="finite number"):
+        BsqSettings(inverse_temperature=float("inf"))
 
 
 @pytest.mark.parametrize(
