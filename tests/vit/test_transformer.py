@@ -88,6 +88,9 @@ def test_learned_positions_refuse_another_grid():
 def test_settings_are_checked():
     with pytest.raises(ValidationError, match="not a multiple of head_width"):
         TransformerSettings(width=100, head_width=64)
+    with pytest.raises(ValidationError, match="head_width of 8 or more"):
+        TransformerSettings(width=32, head_width=4)
+    TransformerSettings(width=32, head_width=4, positions=LearnedPositionsSettings(rows=2, columns=2))
     with pytest.raises(ValidationError, match="Extra inputs"):
         TransformerSettings(widht=100)
 

@@ -47,6 +47,8 @@ class TransformerSettings(Settings):
     def _heads_fill_width(self) -> Self:
         if self.width % self.head_width:
             raise ValueError(f"width {self.width} is not a multiple of head_width {self.head_width}")
+        if isinstance(self.positions, RotaryPositionsSettings) and self.head_width < 8:
+            raise ValueError(f"rotary rows, columns and time need a head_width of 8 or more, got {self.head_width}")
         return self
 
     def reach(self, rows: int, columns: int) -> Reach:
