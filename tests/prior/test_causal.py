@@ -10,7 +10,7 @@ import torch
 
 from bsq.prior.base import Grid
 from bsq.prior.causal import CausalPrior, CausalSettings
-from bsq.prior.layout import to_bits
+from bsq.prior.layout import code_bits
 
 SMALL = {"width": 32, "depth": 2, "head_width": 16, "chain_width": 16}
 
@@ -54,7 +54,7 @@ def test_any_radices_and_first_digits(converse: Callable) -> None:
     whole = converse(prior, grid, radices, digits)
     assert len(whole.questions) == 18
     converse(prior, grid, radices[:2], digits[:, :2])
-    assert to_bits(digits, radices).shape == (6, 7)
+    assert code_bits(digits, radices).shape == (6, 7)
     assert not prior.portable
 
 

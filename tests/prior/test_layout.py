@@ -8,7 +8,7 @@ import torch
 
 from bsq.codes import Codes, digit_bits
 from bsq.errors import SettingsError
-from bsq.prior.layout import make_layout, split_frequencies, to_bits
+from bsq.prior.layout import code_bits, make_layout, split_frequencies
 
 
 def test_layers_cover_all_digits_in_order() -> None:
@@ -35,7 +35,7 @@ def test_bits_are_those_codes_pack() -> None:
     radices = (2, 5, 300, 2)
     digits = np.stack([np.random.default_rng(0).integers(r, size=24) for r in radices], axis=1)
     packed = Codes(torch.from_numpy(digits).reshape(1, 1, 4, 6, 4), radices).pack()
-    assert np.packbits(to_bits(digits, radices)).tobytes() == packed
+    assert np.packbits(code_bits(digits, radices)).tobytes() == packed
 
 
 @pytest.mark.parametrize("radix", [2, 3, 4, 5, 8, 13, 1000])

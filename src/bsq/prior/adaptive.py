@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 from bsq.prior.base import Conversation, Grid, Question
-from bsq.prior.layout import make_layout, split_frequencies, to_bits
+from bsq.prior.layout import code_bits, make_layout, split_frequencies
 from bsq.prior.passes import quincunx_passes
 
 PASSES = 6
@@ -52,7 +52,7 @@ class AdaptivePrior:
             chunk, span = digit // CHUNK_DIGITS, layout.digit_span(digit)
             if radix > LARGEST_TREE:
                 values = yield from count_digit(places, digit, radix, chunk)
-                signs[:-1, span.start : span.stop] = 2 * to_bits(values[:, None], (radix,)).astype(np.int64) - 1
+                signs[:-1, span.start : span.stop] = 2 * code_bits(values[:, None], (radix,)).astype(np.int64) - 1
                 continue
             models = [mixer.new_model(bit) for bit in span]
             for tokens in places.batches(BATCH):
@@ -60,7 +60,7 @@ class AdaptivePrior:
                 root = mixer.opinions(models[0], looks[0])
                 frequencies = ask_tree(models, mixer, looks, root, radix)
                 digits = yield Question(tokens, digit, frequencies, chunk)
-                bits = to_bits(np.asarray(digits)[:, None], (radix,)).astype(np.int64)
+                bits = code_bits(np.asarray(digits)[:, None], (radix,)).astype(np.int64)
                 signs[tokens, span.start : span.stop] = 2 * bits - 1
                 for i, model in enumerate(models):
                     look = looks[i].after(bits[:, :i])

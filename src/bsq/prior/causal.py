@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from bsq.prior.base import NO_IDENTITY, Conversation, Grid, Question
 from bsq.prior.chain import Chain, FloatChain
 from bsq.prior.conversation import tree_frequencies
-from bsq.prior.layout import make_layout, split_frequencies, to_bits
+from bsq.prior.layout import code_bits, make_layout, split_frequencies
 from bsq.settings import Settings
 
 
@@ -81,7 +81,7 @@ class CausalPrior(nn.Module):
                 nodes = tree_frequencies(chain, state, span)
                 frequencies = nodes[:, 0] if radix == 2 else split_frequencies(nodes, radix)
                 answer = yield Question(np.array([token], np.int64), digit, frequencies, 0)
-                for bit, value in zip(span, to_bits(np.asarray(answer)[:, None], (radix,))[0], strict=True):
+                for bit, value in zip(span, code_bits(np.asarray(answer)[:, None], (radix,))[0], strict=True):
                     signs[0, bit] = 2.0 * value - 1.0
                     state = chain.learn(state, bit, signs[:, bit])
 

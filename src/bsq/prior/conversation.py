@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bsq.prior.base import Conversation, Grid, Question
-from bsq.prior.layout import Layout, split_frequencies, to_bits
+from bsq.prior.layout import Layout, code_bits, split_frequencies
 from bsq.prior.passes import quincunx_passes
 
 
@@ -48,7 +48,7 @@ def converse_in_layers(network: Network, layout: Layout, grid: Grid, model_bits:
                 else:
                     frequencies = split_frequencies(tree_frequencies(network, state, span), radix)
                 digits = yield Question(tokens, digit, frequencies, layer.index)
-                bits = to_bits(np.asarray(digits)[:, None], (radix,))
+                bits = code_bits(np.asarray(digits)[:, None], (radix,))
                 signs[tokens, span.start : span.stop] = 2 * bits.astype(np.int8) - 1
                 for i, bit in enumerate(span):
                     state = network.learn(state, bit, 2 * bits[:, i].astype(np.int8) - 1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bsq.codes import digit_bits
+from bsq.codes import digit_bits, to_bits
 from bsq.errors import SettingsError
 from bsq.prior.base import TOTAL_FREQUENCY
 
@@ -78,12 +78,13 @@ def describe_radices(radices: tuple[int, ...]) -> str:
     return f"{len(radices)} digits of radix {', '.join(map(str, kinds[:4]))}"
 
 
-def to_bits(digits: np.ndarray, radices: tuple[int, ...]) -> np.ndarray:
+def code_bits(digits: np.ndarray, radices: tuple[int, ...]) -> np.ndarray:
     """Digits (…, L) → binary digits (…, bits) uint8, most significant first."""
+    shape = digits.shape[:-1]
     columns = []
     for d, radix in enumerate(radices):
-        shifts = np.arange(digit_bits(radix) - 1, -1, -1)
-        columns.append((digits[..., d, None].astype(np.int64) >> shifts & 1).astype(np.uint8))
+        width = digit_bits(radix)
+        columns.append(to_bits(digits[..., d].reshape(-1), width).reshape(*shape, width))
     return np.concatenate(columns, axis=-1)
 
 

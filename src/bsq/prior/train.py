@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from bsq.errors import MissingDependencyError, ShapeError
 from bsq.prior.causal import CausalPrior, CausalSettings
-from bsq.prior.layout import Layer, to_bits
+from bsq.prior.layout import Layer, code_bits
 from bsq.prior.masked import MaskedPrior, MaskedSettings
 from bsq.prior.passes import quincunx_map
 from bsq.prior.resume import RunState, load_run, save_run
@@ -166,7 +166,7 @@ def to_signs(digits: Tensor, radices: tuple[int, ...], crop: int) -> Tensor:
             f"digits must be (N, T, h, w, L) with L = {len(radices)} and a grid of at least {crop}×{crop} (the crop), "
             f"got {tuple(digits.shape)}; use a smaller crop or larger pictures"
         )
-    return torch.from_numpy(to_bits(digits.numpy(), radices)).to(torch.int8) * 2 - 1
+    return torch.from_numpy(code_bits(digits.numpy(), radices)).to(torch.int8) * 2 - 1
 
 
 def progress(training: PriorTrainingSettings, step: int, seconds: float) -> float:
