@@ -185,6 +185,29 @@ def test_code_hash_names_what_codes_mean():
     assert build(attention=WindowAttentionSettings(size=2)).code_hash != ROTARY.code_hash
 
 
+def test_code_hash_forgets_how_a_model_was_trained():
+    gamma = ROTARY.settings.quantizer.model_copy(update={"gamma": 0.5, "inverse_temperature": 7.0})
+    other = Tokenizer(ROTARY.settings.model_copy(update={"quantizer": gamma}))
+    other.load_state_dict(ROTARY.state_dict())
+    assert other.code_hash == ROTARY.code_hash
+
+
+def test_code_hash_never_changes():
+    """Files name their tokenizer by it: a field added to the settings must not change the hash of models without it."""
+    model = build(attention=WindowAttentionSettings(size=2))
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.fill_(0.25)
+    assert model.code_hash[:16] == "2579336da616f86c"
+
+
+def test_code_hash_of_weights_that_count_no_writes():
+    with torch.inference_mode():
+        model = build()
+        model.load_state_dict(ROTARY.state_dict())
+        assert model.code_hash == ROTARY.code_hash
+
+
 def test_saving_and_loading_are_mirrors(tmp_path):
     ROTARY.save_pretrained(tmp_path)
     pixels = torch.rand(1, 3, 20, 20) * 2 - 1

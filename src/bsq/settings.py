@@ -4,10 +4,29 @@ Settings stand directly above the class they configure. An unknown key is an err
 told apart by its `kind` field, and taken apart with `match`.
 """
 
+from typing import Any, ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """Frozen, keyword-only, strict about unknown keys; numbers are finite."""
+    """Frozen, keyword-only, strict about unknown keys; numbers are finite.
+
+    `training_only` names the fields that leave a trained model's codes as they are.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    training_only: ClassVar[frozenset[str]] = frozenset()
+
+    def meaning(self) -> dict[str, Any]:
+        """What these settings say about codes: `kind`, and each field neither training-only nor at its default.
+
+        Hashes of models are made of this, so that a field added later, at a default that changes nothing, leaves every
+        hash as it was. A default, once released, never changes.
+        """
+        told: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name not in self.training_only and (name == "kind" or value != field.get_default()):
+                told[name] = value.meaning() if isinstance(value, Settings) else value
+        return told

@@ -6,7 +6,7 @@ arXiv:2406.07548: u = v/‖v‖, û = sign(u)/√L. The codebook of 2^L corners 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,8 @@ from bsq.settings import Settings
 class BsqSettings(Settings):
     """`bits` L per code; in the entropy objective `group` bits share a joint entropy (1: factorised),
     `inverse_temperature` is that of the soft bits, and `gamma` weighs the entropy of the average code."""
+
+    training_only: ClassVar[frozenset[str]] = frozenset({"group", "inverse_temperature", "gamma"})
 
     kind: Literal["bsq"] = "bsq"
     bits: int = Field(default=18, ge=1, le=1024)

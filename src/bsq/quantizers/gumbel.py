@@ -6,7 +6,7 @@ The discrete VAE of DALL-E, arXiv:2102.12092 (relaxation: arXiv:1611.01144).
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,8 @@ from bsq.settings import Settings
 class GumbelSettings(Settings):
     """`size` K and `width` D of the codebook; `temperature` of the draw in training; `draw` a mixture of codes ("soft",
     DALL-E's) or one code with the mixture's gradient ("hard")."""
+
+    training_only: ClassVar[frozenset[str]] = frozenset({"temperature", "draw"})
 
     kind: Literal["gumbel"] = "gumbel"
     size: int = Field(default=8192, ge=2, le=2**20)

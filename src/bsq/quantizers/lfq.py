@@ -5,7 +5,7 @@ MAGVIT-v2, arXiv:2310.05737: BSQ without the sphere; the entropy objective alone
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,8 @@ from bsq.settings import Settings
 
 class LfqSettings(Settings):
     """As `BsqSettings`; the default temperature is that of public LFQ code."""
+
+    training_only: ClassVar[frozenset[str]] = frozenset({"group", "inverse_temperature", "gamma"})
 
     kind: Literal["lfq"] = "lfq"
     bits: int = Field(default=18, ge=1, le=1024)

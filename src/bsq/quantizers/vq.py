@@ -7,7 +7,7 @@ the vectors that replace dead codes come from process 0.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.distributed as dist
@@ -38,6 +38,8 @@ LEAST_USE = 1e-10
 class VqSettings(Settings):
     """`size` K and `width` D of the codebook; `update` of it by the codebook loss or by moving averages with `decay`;
     nearest by `metric`; a code used less than `revive_below` times as often as the average code is replaced."""
+
+    training_only: ClassVar[frozenset[str]] = frozenset({"update", "decay", "revive_below"})
 
     kind: Literal["vq"] = "vq"
     size: int = Field(default=1024, ge=2, le=2**20)
