@@ -149,10 +149,10 @@ def encode_picture(picture: np.ndarray, suffix: str = ".png") -> bytes:
 # Reading, step by step
 
 
-def name_of(source: Source) -> str:
+def name_of(source: Source, nameless: str = "the picture") -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
-    return str(getattr(source, "name", "the picture"))
+    return str(getattr(source, "name", nameless))
 
 
 def read_bytes(source: Source) -> bytes:
