@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 
 from bsq.codes import Codes
-from bsq.errors import NumericsError, ShapeError
+from bsq.errors import NumericsError, SettingsError, ShapeError
 from bsq.quantizers.bsq import BSQ, BsqSettings, to_sphere
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -179,6 +179,9 @@ def test_bad_shapes():
     for kept in (torch.ones(3, dtype=torch.int64), torch.ones(2)):
         with pytest.raises(ShapeError, match="kept must be"):
             quantizer(torch.randn(2, 6), kept)
+    for kept in ([0, 7], [-1, 3]):
+        with pytest.raises(SettingsError, match=r"kept must lie in 0 … 6"):
+            quantizer(torch.randn(2, 6), torch.tensor(kept))
     for digits in (torch.zeros(2, 7, dtype=torch.uint8), torch.zeros(2, 6)):
         with pytest.raises(ShapeError, match="looks up"):
             quantizer.lookup(digits)

@@ -41,10 +41,11 @@ def value_and_gradient(function, latent, *args):
 
 @pytest.mark.parametrize("inverse_temperature", [0.5, 1, 10, 100])
 @pytest.mark.parametrize("group", [1, 2, 3, 4, 6, 12])
-def test_fast_forms_equal_enumeration(group, inverse_temperature):
+@pytest.mark.parametrize("sample_weight", [1.0, 0.3, 0.0])
+def test_fast_forms_equal_enumeration(group, inverse_temperature, sample_weight):
     latent, scale = sphere(3, 50, 12), 4 * inverse_temperature / math.sqrt(12)
-    fast, fast_gradient = value_and_gradient(entropy_objective, latent, scale, 0.7, group, 1.0)
-    slow, slow_gradient = value_and_gradient(enumerated_entropy, latent.double(), scale, 0.7, group)
+    fast, fast_gradient = value_and_gradient(entropy_objective, latent, scale, 0.7, group, 1.0, sample_weight)
+    slow, slow_gradient = value_and_gradient(enumerated_entropy, latent.double(), scale, 0.7, group, sample_weight)
     for name in ("objective", "sample_entropy", "code_entropy"):
         assert getattr(fast, name).item() == pytest.approx(getattr(slow, name).item(), abs=2e-6)
         assert getattr(fast, name).dtype == torch.float32
@@ -117,7 +118,9 @@ def test_deficits():
 def test_the_gradient_is_that_of_the_definition():
     latent = sphere(5, 4).double().requires_grad_()
     for group in (1, 2, 4):
-        assert torch.autograd.gradcheck(lambda z, g=group: entropy_objective(z, 3.0, 0.6, g).objective, latent)
+        for weight in (1.0, 0.4):
+            objective = lambda z, g=group, w=weight: entropy_objective(z, 3.0, 0.6, g, sample_weight=w).objective  # noqa: E731
+            assert torch.autograd.gradcheck(objective, latent)
 
 
 def test_second_derivatives_are_refused():

@@ -100,6 +100,20 @@ def test_bad_numbers(chosen, bad):
             quantizer.digits(latent)
 
 
+@pytest.mark.parametrize("update", ["gradient", "ema"])
+def test_without_a_look_bad_latents_stay_out_of_the_codebook(update, monkeypatch):
+    monkeypatch.setattr("bsq.quantizers.vq.require_finite_if_free", lambda witness: None)
+    quantizer = VQ(VqSettings(size=8, width=4, update=update, revive_below=0.9))
+    latent = torch.randn(2, 3, 4)
+    quantizer(latent)
+    before = {name: tensor.clone() for name, tensor in quantizer.state_dict().items()}
+    latent[1, 2, 0] = math.nan
+    assert quantizer(latent).quantized.isnan().any()
+    for name, tensor in quantizer.state_dict().items():
+        assert torch.isfinite(tensor).all(), name
+    torch.testing.assert_close(quantizer.use[quantizer.use < 0.1], before["use"][quantizer.use < 0.1])
+
+
 @each_and_kl
 def test_nested_dropout_where_there_are_digits_to_drop(chosen):
     quantizer = build(chosen)

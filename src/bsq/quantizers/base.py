@@ -4,8 +4,9 @@ A quantizer works in float32 whatever autocast says (`float32_island`); its outp
 back in the latent's own dtype. Losses stay float32.
 
 Numbers that are not numbers: `digits` looks at every latent and raises NumericsError. `forward` does so on the CPU,
-where looking is free; on an accelerator it would stall the queue in every step, so there a bad token comes out of
-`forward` as NaN in `quantized` and in the terms, and the training loop, which reads its loss anyway, stops on that.
+where looking is free; on an accelerator it would stall the queue in every step, and among several processes an error in
+one would leave the others waiting for it. There a bad token comes out of `forward` as NaN in `quantized` and in the
+terms, and the training loop, which looks at the gradient's norm anyway, skips the step.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class Quantizer(nn.Module, ABC):
 
         latent: float (B, …, latent_width). kept: integer (B,) in 0 … L; of sample b only the first kept[b] digits enter
         `quantized`, the rest contribute zero; `digits` and the terms still cover all of them. Raises ShapeError for
-        other shapes, SettingsError for `kept` where the quantizer cannot nest, NumericsError as the module says.
+        other shapes, SettingsError for `kept` outside 0 … L (where looking is free) or where the quantizer cannot nest,
+        NumericsError as the module says.
         """
 
     @abstractmethod
@@ -100,6 +102,12 @@ class Quantizer(nn.Module, ABC):
         if kept.shape != latent.shape[:1] or kept.is_floating_point():
             got = f"{kept.dtype} {tuple(kept.shape)}"
             raise ShapeError(f"kept must be integers (B={latent.shape[0]},), one number per sample, got {got}")
+        if kept.device.type == "cpu" and len(kept):  # on an accelerator looking would stall the queue
+            low, high = (int(bound) for bound in kept.aminmax())
+            if low < 0 or high > len(self.radices):
+                raise SettingsError(
+                    f"kept must lie in 0 … {len(self.radices)}, the digits of a code, got {low} … {high}"
+                )
 
     def check_digits(self, digits: Tensor) -> None:
         """The one check at the door of `lookup`; ranges are checked where `Codes` are built."""
@@ -156,7 +164,7 @@ def require_finite(latent: Tensor) -> None:
 
 def require_finite_if_free(witness: Tensor) -> None:
     """The same in training, on a scalar that any bad latent turns into NaN, and only where looking is free."""
-    if witness.device.type == "cpu" and not bool(torch.isfinite(witness)):
+    if witness.device.type == "cpu" and not is_distributed() and not bool(torch.isfinite(witness)):
         raise NumericsError(f"a latent in this batch is NaN, infinite or without direction; {ADVICE}")
 
 

@@ -32,14 +32,16 @@ from bsq.settings import Settings
 
 class BsqSettings(Settings):
     """`bits` L per code; in the entropy objective `group` bits share a joint entropy (1: factorised),
-    `inverse_temperature` is that of the soft bits, and `gamma` weighs the entropy of the average code."""
+    `inverse_temperature` is that of the soft bits, `sample_weight` weighs the entropy of each sample's code and `gamma`
+    that of the average code."""
 
-    training_only: ClassVar[frozenset[str]] = frozenset({"group", "inverse_temperature", "gamma"})
+    training_only: ClassVar[frozenset[str]] = frozenset({"group", "inverse_temperature", "sample_weight", "gamma"})
 
     kind: Literal["bsq"] = "bsq"
     bits: int = Field(default=18, ge=1, le=1024)
     group: int = Field(default=1, ge=1, le=16)
     inverse_temperature: float = Field(default=1.0, gt=0)
+    sample_weight: float = Field(default=1.0, ge=0)
     gamma: float = Field(default=1.0, ge=0)
 
     @model_validator(mode="after")
@@ -77,7 +79,9 @@ class BSQ(Quantizer):
         the released code (Eq. 7 of the paper with τ = 2 · inverse_temperature).
         """
         s = self.settings
-        entropy = entropy_objective(unit, 4 * s.inverse_temperature * self.corner, s.gamma, s.group, bound=1.0)
+        entropy = entropy_objective(
+            unit, 4 * s.inverse_temperature * self.corner, s.gamma, s.group, 1.0, s.sample_weight
+        )
         return QuantizerTerms.build(
             unit.device,
             entropy=entropy.objective / s.inverse_temperature,

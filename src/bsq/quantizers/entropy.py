@@ -1,4 +1,6 @@
-"""The entropy objective. What enters: a latent (…, L), one number per bit. What leaves: E[H(q)] − γ H(E[q]), in nats.
+"""The entropy objective. What enters: a latent (…, L), one number per bit. What leaves: β E[H(q)] − γ H(E[q]), in nats.
+
+β is the settings' `sample_weight`, 1 in the paper.
 
 Bit d of a latent z is soft: p(bit = 1) = σ(logit_scale · z_d), independent of the other bits (Eq. 7, arXiv:2406.07548).
 So E[H(q)] is a sum over bits in every form below. The forms differ in H(E[q]), the entropy of the average code:
@@ -36,7 +38,7 @@ MAX_GROUP = 16
 
 @dataclass(frozen=True)
 class EntropyTerms:
-    """Float32 scalars: `objective` = E[H(q)] − γ H(E[q]) with gradient; both entropies (nats per code) detached."""
+    """Float32 scalars: `objective` = β E[H(q)] − γ H(E[q]) with gradient; both entropies (nats per code) detached."""
 
     objective: Tensor
     sample_entropy: Tensor
@@ -44,7 +46,12 @@ class EntropyTerms:
 
 
 def entropy_objective(
-    latent: Tensor, logit_scale: float, gamma: float, group: int, bound: float = math.inf
+    latent: Tensor,
+    logit_scale: float,
+    gamma: float,
+    group: int,
+    bound: float = math.inf,
+    sample_weight: float = 1.0,
 ) -> EntropyTerms:
     """The objective for groups of `group` bits: per bit for 1, joint over 2^group corners otherwise (L: exact).
 
@@ -52,20 +59,27 @@ def entropy_objective(
     bound: what |latent| cannot exceed, if known (1 on the unit sphere); it saves time.
     """
     if group == 1:
-        return per_bit_entropy(latent, logit_scale, gamma, bound)
-    return grouped_entropy(latent, logit_scale, gamma, group, bound)
+        return per_bit_entropy(latent, logit_scale, gamma, bound, sample_weight)
+    return grouped_entropy(latent, logit_scale, gamma, group, bound, sample_weight)
 
 
-def per_bit_entropy(latent: Tensor, logit_scale: float, gamma: float, bound: float = math.inf) -> EntropyTerms:
+def per_bit_entropy(
+    latent: Tensor, logit_scale: float, gamma: float, bound: float = math.inf, sample_weight: float = 1.0
+) -> EntropyTerms:
     """The factorised objective (Eq. 8, arXiv:2406.07548): O(L), one pass, backward in closed form.
 
     latent: float32 (…, L). Differentiable once; a second derivative raises RuntimeError.
     """
-    return EntropyTerms(*_PerBitEntropy.apply(latent, logit_scale / 2, gamma, bound))
+    return EntropyTerms(*_PerBitEntropy.apply(latent, logit_scale / 2, gamma, bound, sample_weight))
 
 
 def grouped_entropy(
-    latent: Tensor, logit_scale: float, gamma: float, group: int, bound: float = math.inf
+    latent: Tensor,
+    logit_scale: float,
+    gamma: float,
+    group: int,
+    bound: float = math.inf,
+    sample_weight: float = 1.0,
 ) -> EntropyTerms:
     """The objective with the joint entropy of each run of `group` bits in E[q] (group 1 … 16, dividing L).
 
@@ -74,7 +88,7 @@ def grouped_entropy(
     """
     bits = latent.shape[-1]
     check_group(group, bits)
-    sample = per_bit_entropy(latent, logit_scale, 0.0, bound)
+    sample = per_bit_entropy(latent, logit_scale, 0.0, bound, sample_weight)
     lean = torch.tanh(logit_scale / 2 * latent).reshape(-1, bits // group, group).transpose(0, 1)
     left, right = (_corner_products(half) for half in lean.split([group - group // 2, group // 2], dim=-1))
     excess = mean_over_processes(left.transpose(1, 2) @ right / lean.shape[1]).sub(1).clamp(min=-BELOW_ONE)
@@ -85,7 +99,9 @@ def grouped_entropy(
     return EntropyTerms(objective, sample.sample_entropy, code_entropy.detach())
 
 
-def enumerated_entropy(latent: Tensor, logit_scale: float, gamma: float, group: int) -> EntropyTerms:
+def enumerated_entropy(
+    latent: Tensor, logit_scale: float, gamma: float, group: int, sample_weight: float = 1.0
+) -> EntropyTerms:
     """The same objective by softmax over all 2^group corners of every token, as published code computes it.
 
     Needs tokens × L/group × 2^group floats several times over: for tests and as a baseline.
@@ -97,7 +113,8 @@ def enumerated_entropy(latent: Tensor, logit_scale: float, gamma: float, group: 
     probability = logits.softmax(-1)
     sample_entropy = torch.special.entr(probability).sum(dim=(1, 2)).mean()
     code_entropy = torch.special.entr(mean_over_processes(probability.mean(0))).sum()
-    return EntropyTerms(sample_entropy - gamma * code_entropy, sample_entropy.detach(), code_entropy.detach())
+    objective = sample_weight * sample_entropy - gamma * code_entropy
+    return EntropyTerms(objective, sample_entropy.detach(), code_entropy.detach())
 
 
 def check_group(group: int, bits: int) -> None:
@@ -129,14 +146,16 @@ def bit_deficit(lean: Tensor) -> Tensor:
 
 
 class _PerBitEntropy(torch.autograd.Function):
-    """latent z, half logit scale s, γ, bound of |z| → objective, sample entropy, code entropy.
+    """latent z, half logit scale s, γ, bound of |z|, β → objective, sample entropy, code entropy.
 
-    With y = s·z, t = tanh y, m_d = mean of t_d over tokens: d objective/dy_d = (1 − t_d²)(γ atanh m_d − y_d)/N.
+    With y = s·z, t = tanh y, m_d = mean of t_d over tokens: d objective/dy_d = (1 − t_d²)(γ atanh m_d − β y_d)/N.
     Written for few passes over memory: on CPU a logarithm costs as much as ten of the others, tanh thirty.
     """
 
     @staticmethod
-    def forward(ctx: Any, latent: Tensor, half_scale: float, gamma: float, bound: float) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, latent: Tensor, half_scale: float, gamma: float, bound: float, sample_weight: float
+    ) -> tuple[Tensor, ...]:
         z = latent.reshape(-1, latent.shape[-1])
         tokens, bits = z.shape
         t = torch.mul(z, 2 * half_scale).sigmoid_().mul_(2).sub_(1)
@@ -151,19 +170,19 @@ class _PerBitEntropy(torch.autograd.Function):
         code_deficit = bit_deficit(lean).sum()
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(latent, slope, gamma * torch.atanh(lean.clamp(-BELOW_ONE, BELOW_ONE)))
-            ctx.half_scale = half_scale
-        objective = (gamma * code_deficit - sample_deficit) + (1 - gamma) * bits * LN2
+            ctx.half_scale, ctx.sample_weight = half_scale, sample_weight
+        objective = (gamma * code_deficit - sample_weight * sample_deficit) + (sample_weight - gamma) * bits * LN2
         entropies = bits * LN2 - sample_deficit, bits * LN2 - code_deficit
         ctx.mark_non_differentiable(*entropies)
         return objective, *entropies
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None]:
         latent, slope, pull = ctx.saved_tensors
         step = upstream * (ctx.half_scale / len(slope))
-        gradient = torch.addcmul(pull * step, latent.reshape(slope.shape), step * -ctx.half_scale)
-        return gradient.mul_(slope).reshape(latent.shape), None, None, None
+        gradient = torch.addcmul(pull * step, latent.reshape(slope.shape), step * -(ctx.half_scale * ctx.sample_weight))
+        return gradient.mul_(slope).reshape(latent.shape), None, None, None, None
 
 
 def soft_deficit_(z: Tensor, t: Tensor, half_scale: float) -> tuple[Tensor, Tensor]:

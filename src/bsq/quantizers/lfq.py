@@ -30,12 +30,13 @@ from bsq.settings import Settings
 class LfqSettings(Settings):
     """As `BsqSettings`; the default temperature is that of public LFQ code."""
 
-    training_only: ClassVar[frozenset[str]] = frozenset({"group", "inverse_temperature", "gamma"})
+    training_only: ClassVar[frozenset[str]] = frozenset({"group", "inverse_temperature", "sample_weight", "gamma"})
 
     kind: Literal["lfq"] = "lfq"
     bits: int = Field(default=18, ge=1, le=1024)
     group: int = Field(default=1, ge=1, le=16)
     inverse_temperature: float = Field(default=100.0, gt=0)
+    sample_weight: float = Field(default=1.0, ge=0)
     gamma: float = Field(default=1.0, ge=0)
 
     @model_validator(mode="after")
@@ -62,7 +63,7 @@ class LFQ(Quantizer):
             z = latent.float()
             digits = (z > 0).to(torch.uint8)
             signs = self.lookup(digits)
-            entropy = entropy_objective(z, 4 * s.inverse_temperature, s.gamma, s.group)
+            entropy = entropy_objective(z, 4 * s.inverse_temperature, s.gamma, s.group, sample_weight=s.sample_weight)
             terms = QuantizerTerms.build(
                 z.device,
                 entropy=entropy.objective,

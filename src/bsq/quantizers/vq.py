@@ -141,12 +141,17 @@ class VQ(Quantizer):
 
     @torch.no_grad()
     def follow(self, flat: Tensor, index: Tensor, share: Tensor) -> None:
-        """Move the averages towards this batch (all processes together) and, for EMA, the codebook with them."""
-        decay = self.settings.decay
-        self.use.lerp_(all_reduced_mean(share), 1 - decay)
+        """Move the averages towards this batch (all processes together) and, for EMA, the codebook with them.
+
+        A batch with a latent that is no number anywhere leaves them as they are.
+        """
+        fine = all_reduced_mean(flat.isfinite().all().float()) == 1
+        flat = torch.where(fine, flat, 0)
+        step = (1 - self.settings.decay) * fine
+        self.use.lerp_(all_reduced_mean(share), step)
         if self.settings.update == "ema":
             sums = torch.zeros_like(self.sums).index_add_(0, index, flat) / max(1, len(flat))
-            self.sums.lerp_(all_reduced_mean(sums), 1 - decay)
+            self.sums.lerp_(all_reduced_mean(sums), step)
             used = (self.use > LEAST_USE)[:, None]
             self.codebook.copy_(torch.where(used, self.sums / self.use[:, None].clamp(min=LEAST_USE), self.codebook))
 
@@ -160,6 +165,7 @@ class VQ(Quantizer):
         fresh = flat[torch.randint(len(flat), (size,), device=flat.device)]
         if is_distributed():
             dist.broadcast(fresh, src=0)
+        dead = dead & fresh.isfinite().all(-1, keepdim=True)
         # Over all rows with `where`: asking how many are dead would wait for the device. Optimizer state is left alone.
         self.codebook.copy_(torch.where(dead, fresh, self.codebook))
         if self.settings.update == "ema":
