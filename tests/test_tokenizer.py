@@ -236,6 +236,24 @@ def test_weights_are_whole_or_as_before(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_an_interrupt_while_saving_leaves_the_model_before(tmp_path, monkeypatch):
+    ROTARY.save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text("a card of our own")
+
+    def interrupt(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", interrupt)  # config.json comes after the weights
+        with pytest.raises(KeyboardInterrupt):
+            LEARNED.save_pretrained(tmp_path)
+    assert load(tmp_path).code_hash == ROTARY.code_hash
+    LEARNED.save_pretrained(tmp_path)
+    assert load(tmp_path).code_hash == LEARNED.code_hash
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert (tmp_path / "README.md").read_text() == "a card of our own"
+
+
 def test_half_precision_on_disk_loads_as_float32(tmp_path):
     ROTARY.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")

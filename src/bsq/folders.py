@@ -6,7 +6,11 @@ Nothing is unpickled. Weights may be stored in half precision; they are computed
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +27,7 @@ from bsq.settings import Settings
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "README.md"
 SHOWN = 8
 
 S = TypeVar("S", bound=Settings)
@@ -58,6 +63,23 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+@contextmanager
+def rewriting(folder: Path) -> Iterator[Path]:
+    """A draft folder to write a model into; at the end its files take their places in `folder`, config.json last.
+
+    What lies in `folder` is untouched until the draft is whole. A model card that is there already stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
+    try:
+        yield draft
+        for path in sorted(draft.iterdir(), key=lambda path: path.name == CONFIG_FILE):
+            if path.name != CARD_FILE or not (folder / CARD_FILE).exists():
+                os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def check_fit(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:

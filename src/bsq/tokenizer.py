@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bsq.codes import Codes
 from bsq.errors import CodesError, NumericsError, RangeError, SettingsError, ShapeError
-from bsq.folders import WEIGHTS_FILE, check_fit, download, read_settings, read_tensors
+from bsq.folders import WEIGHTS_FILE, check_fit, download, read_settings, read_tensors, rewriting
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.parts import cut_parts
 from bsq.quantizers import KL, QuantizerSettings, build_quantizer
@@ -242,14 +242,18 @@ class Tokenizer(
             raise SettingsError(f"bits must be 1 to {len(self.radices)} for this tokenizer, got {bits!r}")
         return kept
 
+    def save_pretrained(
+        self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **options: Any
+    ) -> str | None:
+        """The hub's door, and its `options`. A model already in the folder stays as it is until this one is whole."""
+        folder = Path(save_directory)
+        with rewriting(folder) as draft:
+            super().save_pretrained(draft, model_card_kwargs=options.get("model_card_kwargs"))
+        return str(self.push_to_hub(repo_id or folder.name, **options)) if push_to_hub else None
+
     def _save_pretrained(self, save_directory: Path) -> None:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        draft = save_directory / f".{WEIGHTS_FILE}.part"
-        try:
-            draft.write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file's failures are no OSErrors
-            draft.replace(save_directory / WEIGHTS_FILE)
-        finally:
-            draft.unlink(missing_ok=True)
+        (save_directory / WEIGHTS_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))  # an OSError if it fails
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str | Path, **options: Any) -> Self:

@@ -62,7 +62,13 @@ def test_a_real_pipe(tiny_model: Path, photo, tmp_path: Path) -> None:
 def test_a_reader_that_leaves(tiny_model: Path, photo, tmp_path: Path) -> None:
     model, stream = ["--model", str(tiny_model)], tmp_path / "a.bsq"
     subprocess.run([*BSQ, "encode", *model, photo("chelsea"), "-o", stream], check=True, capture_output=True)
-    verbs = (["info", stream], ["info", "--json", stream], ["decode", *model, stream, "-o", "-"])
+    verbs = (
+        ["--help"],
+        ["train", "--help"],
+        ["info", stream],
+        ["info", "--json", stream],
+        ["decode", *model, stream, "-o", "-"],
+    )
     for arguments in verbs:
         reading, writing = os.pipe()
         os.close(reading)

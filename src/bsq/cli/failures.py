@@ -18,10 +18,19 @@ from bsq.errors import BsqError, SettingsError
 INTERNAL = 70  # EX_SOFTWARE
 INTERRUPTED = 130  # 128 + SIGINT
 READER_GONE = 141  # 128 + SIGPIPE
+NOBODY_READS = (BrokenPipeError, SystemExit)  # rich, which prints the help, ends the process itself, with 1
 
 
 class Verbs(TyperGroup):
     """The group of all verbs; whatever a verb raises ends here."""
+
+    def make_context(self, *given: Any, **options: Any) -> Any:
+        """The help is printed in here."""
+        try:
+            return super().make_context(*given, **options)
+        except NOBODY_READS:
+            forget_output()
+            raise typer.Exit(READER_GONE) from None
 
     def invoke(self, ctx: Any) -> Any:
         debug = bool(ctx.params.get("debug"))
@@ -30,7 +39,7 @@ class Verbs(TyperGroup):
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
+        except NOBODY_READS:
             forget_output()
             raise typer.Exit(READER_GONE) from None
         except (typer.Exit, typer.Abort):
