@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 import bsq
-from bsq.data.dataset import PictureDataset, to_pixels
+from bsq.data.dataset import TrainingData, to_pixels
 from bsq.data.loader import DataSettings, open_dataset
 from bsq.prior.freeze import freeze, save_prior
 from bsq.prior.masked import MaskedSettings
@@ -66,7 +66,7 @@ def parse() -> argparse.Namespace:
 
 
 @torch.no_grad()
-def collect(tokenizer: Tokenizer, dataset: PictureDataset, count: int, kept: Path) -> torch.Tensor:
+def collect(tokenizer: Tokenizer, dataset: TrainingData, count: int, kept: Path) -> torch.Tensor:
     """Digits (count, 1, h, w, L) uint8 of random crops; kept in a file, because encoding takes minutes."""
     if kept.exists():
         return torch.from_numpy(np.load(kept))

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bsq.data.dataset import PictureDataset, to_pixels
-from bsq.data.loader import Batch, DataSettings, Positions, Share, load_batches, open_dataset
+from bsq.data.dataset import Items, to_pixels
+from bsq.data.loader import Batch, Data, DataSettings, Positions, Share, load_batches, open_dataset
 from bsq.errors import DataError, SettingsError
 
 
@@ -23,8 +23,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def dataset(folder: Path, seed: int = 0, **changes: object) -> PictureDataset:
+def dataset(folder: Path, seed: int = 0, **changes: object) -> Data:
     return open_dataset(DataSettings.model_validate({"source": str(folder), "crop": 8, **changes}), seed)
+
+
+def pictures(folder: Path, seed: int = 0) -> Items:
+    items = dataset(folder, seed).pictures
+    assert items is not None
+    return items
 
 
 def shades(batches: Iterable[Batch]) -> list[int]:
@@ -32,12 +38,12 @@ def shades(batches: Iterable[Batch]) -> list[int]:
 
 
 def test_every_epoch_is_a_permutation_of_its_own(folder: Path) -> None:
-    data = dataset(folder)
+    data = pictures(folder)
     epochs = [[data.number_at(position) for position in range(7 * e, 7 * e + 7)] for e in range(3)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    assert epochs[0] == [dataset(folder).number_at(position) for position in range(7)]
-    assert epochs[0] != [dataset(folder, seed=1).number_at(position) for position in range(7)]
+    assert epochs[0] == [pictures(folder).number_at(position) for position in range(7)]
+    assert epochs[0] != [pictures(folder, seed=1).number_at(position) for position in range(7)]
 
 
 def test_a_position_has_one_crop(folder: Path, tmp_path: Path) -> None:
@@ -55,12 +61,14 @@ def test_corrupt_pictures_are_named_and_replaced_by_the_next(folder: Path, tmp_p
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "3.png").write_bytes(b"\x89PNG broken")
     data = dataset(tmp_path)
-    samples = {data.number_at(position): (position, data[position]) for position in range(7)}
+    order = pictures(tmp_path)
+    samples = {order.number_at(position): (position, data[position]) for position in range(7)}
     position, stand_in = samples[3]
-    assert stand_in.unreadable == (str(tmp_path / "3.png"),)
-    assert int(stand_in.pixels[0, 0, 0, 0]) == 10 * data.number_at(position, 1)
+    assert [refused.name for refused in stand_in.unreadable] == [str(tmp_path / "3.png")]
+    assert "not a picture" in stand_in.unreadable[0].reason
+    assert int(stand_in.pixels[0, 0, 0, 0]) == 10 * order.number_at(position, 1)
     assert all(not sample.unreadable for number, (_, sample) in samples.items() if number != 3)
-    assert data.central(7).shape == (6, 3, 1, 8, 8)
+    assert [crops.shape for crops in data.central(7)] == [(6, 3, 1, 8, 8)]
 
 
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
@@ -72,7 +80,7 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_cache_is_bounded(folder: Path) -> None:
-    data = dataset(folder)
+    data = pictures(folder)
     assert data.keep(2.5 * 24 * 30 * 3 / 2**30) == 2
     assert data.keep(1.0) == 7
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -29,24 +30,52 @@ class CropSettings(Settings):
         return self
 
 
-def random_crop(picture: np.ndarray, settings: CropSettings, random: np.random.Generator) -> np.ndarray:
-    """A random square of `picture`, scaled once. Always draws four numbers, so that no setting shifts another's."""
+@dataclass(frozen=True)
+class Cut:
+    """A square of a picture: corner and side in the picture's own pixels, the side it is scaled to, mirrored or not."""
+
+    top: float
+    left: float
+    side: float
+    crop: int
+    mirrored: bool
+
+    def apply(self, picture: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) → (crop, crop, 3)."""
+        square = _cut(picture, self.top, self.left, self.side, self.crop)
+        return np.ascontiguousarray(square[:, ::-1] if self.mirrored else square)
+
+
+def random_cut(size: tuple[int, int], settings: CropSettings, random: np.random.Generator) -> Cut:
+    """A random square of a picture of (height, width). Always draws four numbers: no setting shifts another's."""
     zoom, down, right, mirror = random.random(4)
-    side = _side_in_picture(picture, settings, zoom)
-    top, left = down * (picture.shape[0] - side), right * (picture.shape[1] - side)
-    square = _cut(picture, top, left, side, settings.crop)
-    return np.ascontiguousarray(square[:, ::-1] if mirror < settings.flip else square)
+    side = _side_in_picture(size, settings, zoom)
+    return Cut(down * (size[0] - side), right * (size[1] - side), side, settings.crop, mirror < settings.flip)
+
+
+def central_cut(size: tuple[int, int], settings: CropSettings) -> Cut:
+    """The square in the middle, without zoom or flip: the same at every call."""
+    side = _side_in_picture(size, settings.model_copy(update={"zoom": (1.0, 1.0)}), 0.0)
+    return Cut((size[0] - side) / 2, (size[1] - side) / 2, side, settings.crop, False)
+
+
+def random_crop(picture: np.ndarray, settings: CropSettings, random: np.random.Generator) -> np.ndarray:
+    """A random square of `picture`, scaled once."""
+    return random_cut(size_of(picture), settings, random).apply(picture)
 
 
 def central_crop(picture: np.ndarray, settings: CropSettings) -> np.ndarray:
-    """The square in the middle, without zoom or flip: the same at every call."""
-    side = _side_in_picture(picture, settings.model_copy(update={"zoom": (1.0, 1.0)}), 0.0)
-    return _cut(picture, (picture.shape[0] - side) / 2, (picture.shape[1] - side) / 2, side, settings.crop)
+    """The square in the middle of `picture`, scaled once."""
+    return central_cut(size_of(picture), settings).apply(picture)
 
 
-def _side_in_picture(picture: np.ndarray, settings: CropSettings, draw: float) -> float:
+def size_of(picture: np.ndarray) -> tuple[int, int]:
+    return picture.shape[0], picture.shape[1]
+
+
+def _side_in_picture(size: tuple[int, int], settings: CropSettings, draw: float) -> float:
     """Side of the cut in the picture's own pixels."""
-    short = min(picture.shape[:2])
+    short = min(size)
     low, high = settings.zoom
     zoom = low * (high / low) ** draw
     scale = 1.0 if settings.short_side is None else short / settings.short_side

@@ -120,6 +120,14 @@ class Video:
         if self.corrupt:
             self.notes.append(f"{self.corrupt} packets or frames were damaged")
 
+    def length(self) -> Fraction:
+        """Seconds to the end of the last frame: as the file names it, or, if it does not, counted by its packets."""
+        if self.duration is not None:
+            return self.duration
+        stamps = [packet.pts for packet in self._container.demux(self._stream) if packet.pts is not None]
+        last = max(stamps, default=0) * self._stream.time_base - self._start
+        return last + (1 / self.rate if self.rate else 0)
+
     def at(self, times: Sequence[Fraction]) -> Iterator[np.ndarray]:
         """What is on the screen at each of these rising times: uint8 (H, W, 3). Only these frames are converted.
 

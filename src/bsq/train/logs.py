@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -57,11 +58,37 @@ def cut_log(path: Path, step: int) -> None:
     write_file(path, "".join(kept).encode(), Existing.REPLACE)
 
 
-class Board:
+class Board(Protocol):
+    """A place where the numbers and pictures of a run can be looked at."""
+
+    def scalars(self, values: Mapping[str, float], seen: int) -> None: ...
+
+    def balance(self, ones: tuple[float, ...], seen: int) -> None:
+        """Share of ones of each bit."""
+        ...
+
+    def sheet(self, picture: np.ndarray, seen: int) -> None:
+        """uint8 (H, W, 3)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_board(kind: Literal["tensorboard", "wandb"], out: Path, step: int) -> Board:
+    """Events after `step`, which a resumed run writes again, are hidden. Raises MissingDependencyError."""
+    match kind:
+        case "tensorboard":
+            return TensorBoard(out / "tensorboard", step)
+        case "wandb":
+            return WandbBoard(out)
+        case _:
+            raise AssertionError(kind)
+
+
+class TensorBoard:
     """TensorBoard's event files."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Events after `step`, which a resumed run writes again, are hidden."""
         self._writer = _tensorboard().SummaryWriter(str(folder), purge_step=step)
 
     def scalars(self, values: Mapping[str, float], seen: int) -> None:
@@ -69,11 +96,10 @@ class Board:
             self._writer.add_scalar(name, value, seen)
 
     def balance(self, ones: tuple[float, ...], seen: int) -> None:
-        """Share of ones of each bit."""
         self._writer.add_histogram("bits/ones", torch.tensor(ones), seen)
+        self._writer.add_image("bits/balance", draw_balance(ones), seen, dataformats="HWC")
 
-    def sheet(self, picture: Any, seen: int) -> None:
-        """uint8 array (H, W, 3)."""
+    def sheet(self, picture: np.ndarray, seen: int) -> None:
         self._writer.add_image("samples", picture, seen, dataformats="HWC")
 
     def close(self) -> None:
@@ -88,6 +114,60 @@ def _tensorboard() -> ModuleType:
             "the writer tensorboard is not installed; pip install 'bsq[train]', or set writers=[]"
         ) from error
     return tensorboard
+
+
+class WandbBoard:
+    """Weights & Biases; a resumed run goes on in the same one. WANDB_MODE=offline keeps all in the folder `wandb`."""
+
+    def __init__(self, out: Path) -> None:
+        wandb = _wandb()
+        self._image = wandb.Image
+        name = out / "wandb-run"
+        known = name.read_text().strip() if name.exists() else None
+        settings = wandb.Settings(silent=True, console="off")
+        self._run = wandb.init(
+            project="bsq", name=out.name, dir=str(out), id=known, resume="allow" if known else None, settings=settings
+        )
+        write_file(name, f"{self._run.id}\n".encode(), Existing.REPLACE)
+
+    def scalars(self, values: Mapping[str, float], seen: int) -> None:
+        self._run.log({**values, "pictures": seen})
+
+    def balance(self, ones: tuple[float, ...], seen: int) -> None:
+        self._run.log({"bits/balance": self._image(draw_balance(ones)), "pictures": seen})
+
+    def sheet(self, picture: np.ndarray, seen: int) -> None:
+        self._run.log({"samples": self._image(picture), "pictures": seen})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _wandb() -> ModuleType:
+    try:
+        import wandb
+    except ImportError as error:
+        raise MissingDependencyError(
+            "the writer wandb is not installed; pip install 'bsq[wandb]', or leave it out of writers"
+        ) from error
+    return wandb
+
+
+BAR, HEIGHT = 12, 96
+
+
+def draw_balance(ones: Sequence[float]) -> np.ndarray:
+    """uint8 (96, 12·bits, 3): a bar for each bit from ½ up or down to its share of ones; red beyond ¼ and ¾.
+
+    A balanced code is an empty chart with its middle line.
+    """
+    chart = np.full((HEIGHT, BAR * len(ones), 3), 255, np.uint8)
+    for number, share in enumerate(ones):
+        top, bottom = sorted((HEIGHT // 2, round((1 - share) * (HEIGHT - 1))))
+        colour = (200, 60, 50) if abs(share - 0.5) > 0.25 else (60, 110, 180)
+        chart[top : bottom + 1, BAR * number + 2 : BAR * (number + 1) - 2] = colour
+    chart[HEIGHT // 2] = 0
+    return chart
 
 
 class Screen:

@@ -22,14 +22,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from PIL import Image
 
-from bsq.data.dataset import PictureDataset, to_pixels
+from bsq.data.dataset import to_pixels
 from bsq.data.files import Existing, plain_reason, write_file
-from bsq.data.loader import Batch, Share, load_batches, open_dataset
-from bsq.data.stored import find_pictures
+from bsq.data.loader import Batch, Data, Share, load_batches, open_dataset, open_samples
+from bsq.data.streams import Refused
 from bsq.errors import TrainingError
 from bsq.train.adversary import Skipped
 from bsq.train.checkpoints import checkpoints, flush_folder, load_state, save_state
-from bsq.train.logs import Board, JsonLines, Screen, cut_log
+from bsq.train.logs import JsonLines, Screen, cut_log, open_board
 from bsq.train.recipe import Recipe, write_recipe
 from bsq.train.samples import draw_sheet
 from bsq.train.signals import StopSignals
@@ -100,7 +100,7 @@ class Clock:
 class Run:
     """The loop around a `Trainer`, and all that it writes. Only the main process writes."""
 
-    def __init__(self, trainer: Trainer, out: Path, dataset: PictureDataset, closing: ExitStack) -> None:
+    def __init__(self, trainer: Trainer, out: Path, dataset: Data, closing: ExitStack) -> None:
         self.trainer, self.recipe, self.out, self.dataset = trainer, trainer.recipe, out, dataset
         self.main = trainer.accelerator.is_main_process
         self.clock = Clock()
@@ -114,7 +114,7 @@ class Run:
         closing.callback(self.log.close)
         self.screen = Screen(self.recipe.pictures, trainer.seen)
         closing.callback(self.screen.close)
-        self.boards = [Board(out / "tensorboard", trainer.seen + 1) for _ in self.recipe.writers]
+        self.boards = [open_board(kind, out, trainer.seen + 1) for kind in self.recipe.writers]
         for board in self.boards:
             closing.callback(board.close)
         self.sampled = self._sample_pixels()
@@ -134,9 +134,8 @@ class Run:
         return RunResult(end, trainer.step, trainer.seen, self.out / "model", self.last)
 
     def _begin(self) -> None:
-        pictures = len(self.dataset)
         parameters = sum(parameter.numel() for parameter in self.trainer.tokenizer.parameters())
-        self._say(f"{parameters / 1e6:.2f} M parameters, {pictures:,} pictures, {self.recipe.steps:,} steps")
+        self._say(f"{parameters / 1e6:.2f} M parameters, {self.dataset.describe()}, {self.recipe.steps:,} steps")
         if self.trainer.step == 0:
             self._save()  # so that a run can be resumed whenever it is killed
         else:
@@ -154,8 +153,8 @@ class Run:
         before = time.perf_counter()
         taken = list(islice(batches, self.parts))
         self.clock.waited += time.perf_counter() - before
-        for name in dict.fromkeys(name for batch in taken for name in batch.unreadable):
-            self._note_unreadable(name)
+        for refused in dict.fromkeys(refused for batch in taken for refused in batch.unreadable):
+            self._note_unreadable(refused)
         outcome = self.trainer.train_step(taken)
         self.clock.pictures += self.recipe.batch
         if isinstance(outcome, Skipped):
@@ -222,12 +221,12 @@ class Run:
             board.sheet(sheet.picture, self.trainer.seen)
             board.scalars(sheet.psnr, self.trainer.seen)
 
-    def _sample_pixels(self) -> torch.Tensor:
-        samples = self.recipe.samples
-        source = self.dataset
-        if samples.source:
-            source = PictureDataset(find_pictures(samples.source), self.dataset.crop, self.recipe.seed)
-        return to_pixels(source.central(samples.count))
+    def _sample_pixels(self) -> list[torch.Tensor]:
+        """Of each kind (B, 3, T, H, W)."""
+        samples, source = self.recipe.samples, self.dataset
+        if samples.source or samples.clips:
+            source = open_samples(self.recipe.data, samples.source, samples.clips, self.recipe.seed)
+        return [to_pixels(stored) for stored in source.central(samples.count)]
 
     def _save(self, fatal: bool = False) -> None:
         """A checkpoint. A disk that is full is no reason to stop; the checkpoint before is still there."""
@@ -268,11 +267,12 @@ class Run:
                 f"newest checkpoint in {self.out / 'checkpoints'} is from before; resume with a lower learning rate"
             )
 
-    def _note_unreadable(self, name: str) -> None:
-        if name not in self.unreadable:
-            self.unreadable.add(name)
-            self._say(f"cannot read {name}; another picture takes its place ({len(self.unreadable)} so far)")
-            self._log({"event": "unreadable", "name": name, "so_far": len(self.unreadable)})
+    def _note_unreadable(self, refused: Refused) -> None:
+        if refused.name not in self.unreadable:
+            self.unreadable.add(refused.name)
+            self._say(f"cannot use {refused}; another takes its place ({len(self.unreadable)} so far)")
+            facts = {"name": refused.name, "reason": refused.reason, "so_far": len(self.unreadable)}
+            self._log({"event": "unreadable", **facts})
 
     def _log(self, values: dict[str, Any]) -> None:
         if self.main:

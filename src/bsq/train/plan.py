@@ -22,7 +22,7 @@ FLOAT32 = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """`flops` of a forward and backward pass of one picture (2 for a multiply-add), without discriminator and LPIPS;
+    """`flops` of a forward and backward pass of one picture or clip (2 for a multiply-add), without other networks;
     `state_bytes` of weights, gradients, average and optimizer; `activation_bytes` of one micro-batch,
     at most: attention counts with all its N² weights, which fused kernels do not keep.
     """
@@ -59,7 +59,7 @@ def plan_run(recipe: Recipe, processes: int = 1) -> Plan:
         if isinstance(part, Transformer):
             part.recompute = recipe.recompute
     side = recipe.data.crop
-    pixels = torch.zeros(1, 3, 1, side, side, device="meta")
+    pixels = torch.zeros(1, 3, recipe.data.frames, side, side, device="meta")
     micro = recipe.micro_batch or max(1, recipe.batch // processes)
     state_bytes = FLOAT32 * sum(p.numel() * copies(recipe, name, p) for name, p in tokenizer.named_parameters())
     return Plan(

@@ -10,8 +10,10 @@ import yaml
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from bsq.data.loader import DataSettings
+from bsq.data.sources import AnySource
 from bsq.errors import SettingsError
-from bsq.quantizers import build_quantizer
+from bsq.layers.positions import LearnedPositionsSettings
+from bsq.quantizers import VqSettings, build_quantizer
 from bsq.settings import Settings
 from bsq.tokenizer import TokenizerSettings
 from bsq.train.ema import EmaSettings
@@ -24,13 +26,14 @@ BASE = "base"
 
 
 class SampleSettings(Settings):
-    """A sheet of `count` pictures and their reconstructions every `every` pictures; from `source`, which is not
-    trained on, or from the training data if that is empty.
+    """A sheet of `count` pictures and clips and their reconstructions every `every` pictures; from `source` and
+    `clips`, which are not trained on, or from the training data where these are empty.
     """
 
     every: PositiveInt = 100_000
     count: PositiveInt = 8
-    source: tuple[str, ...] = ()
+    source: AnySource = ()
+    clips: AnySource = ()
 
 
 class Recipe(Settings):
@@ -59,13 +62,19 @@ class Recipe(Settings):
     keep_checkpoints: PositiveInt = 2
     most_bad_steps: PositiveInt = 20  # steps in a row without finite gradients after which the run gives up
     samples: SampleSettings = SampleSettings()
-    writers: tuple[Literal["tensorboard"], ...] = ("tensorboard",)
+    writers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.data.crop % self.model.patch:
             raise ValueError(f"data.crop={self.data.crop} is not a multiple of model.patch={self.model.patch}")
         if self.pictures < self.batch:
+        for part in (self.model.encoder, self.model.decoder):
+            match part.positions:
+                case LearnedPositionsSettings(frames=frames) if frames < self.data.frames:
+                    raise ValueError(f"data.clips.frames={self.data.frames} is more than positions.frames={frames}")
+        if self.samples.clips and self.data.clips is None:
+            raise ValueError("samples.clips needs data.clips, which says how long clips are")
             raise ValueError(f"pictures={self.pictures} is less than one batch of {self.batch}")
         if self.nested is not None:
             quantizer = build_quantizer(self.model.quantizer)
