@@ -26,9 +26,9 @@ def test_any_grid_and_any_first_digits(exact_prior: ExactPrior, converse: Callab
         converse(exact_prior, grid, (2,) * kept, digits)
     for kept in (5, 10):
         cut = converse(exact_prior, grid, (2,) * kept, digits)
-        assert cut.same_as(replace(whole, questions=[q for q in whole.questions if q.digit < kept])), (
-            "whole layers are a prefix"
-        )
+        layers = -(-kept // 5)  # of three; the frames after the first have other chunk numbers
+        first = [replace(q, chunk=q.chunk // 3 * layers + q.chunk % 3) for q in whole.questions if q.digit < kept]
+        assert cut.same_as(replace(whole, questions=first)), "whole layers are a prefix of a frame"
 
 
 def test_the_float_prior_holds_the_same_conversation(make_prior: Callable, converse: Callable) -> None:
@@ -80,6 +80,37 @@ def test_every_earlier_digit_matters(exact_prior: ExactPrior, converse: Callable
     assert touched[1, 5:].any()
 
 
+def frames_of(digits: np.ndarray, frames: int) -> np.ndarray:
+    """(N, L) of a grid → (frames, N / frames, L)."""
+    return digits.reshape(frames, -1, digits.shape[-1])
+
+
+def test_a_prior_without_memory_codes_every_frame_by_itself(exact_prior: ExactPrior, converse: Callable) -> None:
+    digits = np.random.default_rng(3).integers(2, size=(3 * 20, 12))
+    together = converse(exact_prior, Grid(3, 4, 5), (2,) * 12, digits).bits
+    assert together == pytest.approx(
+        sum(converse(exact_prior, Grid(1, 4, 5), (2,) * 12, frame).bits for frame in frames_of(digits, 3))
+    )
+
+
+def test_a_prior_with_memory_expects_a_frame_from_the_one_before(make_prior: Callable, converse: Callable) -> None:
+    prior = make_prior(earlier_frames=1)
+    exact = freeze(prior)
+    grid, draw = Grid(3, 4, 5), np.random.default_rng(4)
+    digits = draw.integers(2, size=(grid.tokens, 12))
+    changed = digits.copy()
+    changed[:20] = draw.integers(2, size=(20, 12))
+    for one in (prior, exact):
+        before, after = (converse(one, grid, (2,) * 12, d).questions for d in (digits, changed))
+        differs = np.zeros(3, bool)
+        for a, b in zip(before, after, strict=True):
+            differs[a.tokens[0] // 20] |= not np.array_equal(a.frequencies, b.frequencies)
+        assert differs.tolist() == [True, True, False], "it looks one frame back, and no further"
+        alone = converse(one, Grid(1, 4, 5), (2,) * 12, digits[:20]).questions
+        for a, b in zip(before, alone, strict=False):
+            assert np.array_equal(a.frequencies, b.frequencies), "the first frame is a picture"
+
+
 def test_chain_is_the_conversations_chain(make_prior: Callable[..., MaskedPrior]) -> None:
     """Logits in training (all bits of a layer at once) are those of the coder (one after another)."""
     prior = make_prior()
@@ -105,7 +136,7 @@ def test_scales_fit_every_row() -> None:
 def test_rounding_passes_gradients(make_prior: Callable[..., MaskedPrior]) -> None:
     prior = make_prior()
     signs = torch.randn(2, 12, 6, 6).sign()
-    condition = prior.condition(signs, Rounding()).flatten(0, 2)
+    condition = prior.condition(signs, rounding=Rounding()).flatten(0, 2)
     targets = signs.permute(0, 2, 3, 1).flatten(0, 2)
     prior.chain(condition, targets, range(12), Rounding()).square().mean().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in prior.parameters())

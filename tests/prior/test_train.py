@@ -14,7 +14,15 @@ from bsq.prior.base import Grid
 from bsq.prior.causal import CausalSettings
 from bsq.prior.freeze import freeze
 from bsq.prior.masked import MaskedPrior, MaskedSettings
-from bsq.prior.train import PriorProgress, PriorTrainingSettings, draw_point, masked_losses, train_causal, train_masked
+from bsq.prior.train import (
+    PriorProgress,
+    PriorTrainingSettings,
+    draw_point,
+    masked_losses,
+    to_frames,
+    train_causal,
+    train_masked,
+)
 
 RADICES = (2,) * 6
 SMALL = MaskedSettings(radices=RADICES, layer_digits=3, passes=(4, 2), width=32, blocks=1, chain_width=32)
@@ -54,10 +62,32 @@ def test_the_loss_is_what_the_coder_spends(make_prior: Callable, digits: torch.T
     truth = (2.0 * picture.float() - 1).expand(2, -1, -1, -1)
     draw = np.random.default_rng(0)
     with torch.no_grad():
-        samples = [masked_losses(prior, truth, training, draw, None) for _ in range(400)]
+        samples = [masked_losses(prior, truth, None, training, draw, None) for _ in range(400)]
     spent = converse(prior, Grid(1, 12, 12), RADICES, picture.reshape(144, 6).numpy()).bits / 144
     assert abs(np.mean([float(loss) for loss, _ in samples]) - spent) < 0.03 * spent
     assert abs(np.mean([sum(bits) for _, bits in samples]) - spent) < 0.03 * spent
+
+
+def test_frames_stand_behind_the_one_before() -> None:
+    signs = torch.tensor([[1, -1, 1], [-1, -1, 1]], dtype=torch.int8)[:, :, None, None, None]
+    alone, behind = to_frames(signs, 0), to_frames(signs, 1)
+    assert alone.flatten(1).tolist() == [[1], [-1], [1], [-1], [-1], [1]]
+    assert behind.flatten(1).tolist() == [[0, 1], [1, -1], [-1, 1], [0, -1], [-1, -1], [-1, 1]]
+
+
+def test_a_still_film_costs_little_with_memory(converse: Callable) -> None:
+    """Frames that never change are all but free, once the prior has learnt to look at the one before."""
+    noise = torch.randint(2, (60, 1, 12, 12, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    film = noise.expand(-1, 4, -1, -1, -1)
+    log: list[PriorProgress] = []
+    settings = SMALL.model_copy(update={"earlier_frames": 1})
+    training = SHORT.model_copy(update={"steps": 150})
+    prior = train_masked([film, noise], settings, training, lambda progress, _: log.append(progress))
+    digits = film[0].reshape(-1, 6).numpy()
+    exact = freeze(prior)
+    first, whole = (converse(exact, Grid(t, 12, 12), RADICES, digits[: t * 144]).bits for t in (1, 4))
+    assert first > 0.9 * 144 * 6
+    assert whole - first < 0.5 * first
 
 
 def test_a_point_of_the_order_knows_only_the_past() -> None:

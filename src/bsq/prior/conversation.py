@@ -1,4 +1,7 @@
-"""The conversation of layered priors. What enters: a network. What leaves: questions, layer by layer, pass by pass."""
+"""The conversation of layered priors. What enters: a network. What leaves: questions.
+
+Frame by frame, in each layer by layer, in each pass by pass: all of a frame is known before the next is asked for.
+"""
 
 from __future__ import annotations
 
@@ -25,33 +28,46 @@ class ChainedBits(Protocol):
 
 
 class Network(ChainedBits, Protocol):
-    """A masked model of one grid."""
+    """A masked model of the frames of one grid."""
 
-    def condition(self, signs: np.ndarray, tokens: np.ndarray) -> Any:
-        """Known binary digits (N, bits) int8 ±1 or 0 of all tokens → chain state of `tokens` (n,)."""
+    def remember(self, before: np.ndarray | None) -> Any:
+        """Binary digits (N, bits) int8 ±1 or 0 of the frame before, or None → what `condition` is given of it."""
+        ...
+
+    def condition(self, signs: np.ndarray, tokens: np.ndarray, memory: Any) -> Any:
+        """Known binary digits (N, bits) int8 ±1 or 0 of a frame's tokens → chain state of `tokens` (n,)."""
         ...
 
 
 def converse_in_layers(network: Network, layout: Layout, grid: Grid, model_bits: int) -> Conversation:
-    """Ask for every digit of the layout; one chunk a layer.
+    """Ask for every digit of the layout; one chunk a layer of a frame.
 
     `model_bits` is the number of binary digits the network takes, at least those of the layout.
     """
-    signs = np.zeros((grid.tokens, model_bits), np.int8)
-    for layer in layout.layers:
-        for tokens in quincunx_passes(grid, layer.passes):
-            state = network.condition(signs, tokens)
-            for digit in layer.digits:
-                span, radix = layout.digit_span(digit), layout.radices[digit]
-                if radix == 2:
-                    frequencies = network.frequencies(state, span.start)
-                else:
-                    frequencies = split_frequencies(tree_frequencies(network, state, span), radix)
-                digits = yield Question(tokens, digit, frequencies, layer.index)
-                bits = code_bits(np.asarray(digits)[:, None], (radix,))
-                signs[tokens, span.start : span.stop] = 2 * bits.astype(np.int8) - 1
-                for i, bit in enumerate(span):
-                    state = network.learn(state, bit, 2 * bits[:, i].astype(np.int8) - 1)
+    picture, before = Grid(1, grid.height, grid.width), None
+    for frame in range(grid.frames):
+        signs = np.zeros((picture.tokens, model_bits), np.int8)
+        memory = network.remember(before)
+        for layer in layout.layers:
+            chunk = frame * len(layout.layers) + layer.index
+            for tokens in quincunx_passes(picture, layer.passes):
+                state = network.condition(signs, tokens, memory)
+                for digit in layer.digits:
+                    span, radix = layout.digit_span(digit), layout.radices[digit]
+                    frequencies = digit_frequencies(network, state, span, radix)
+                    digits = yield Question(tokens + frame * picture.tokens, digit, frequencies, chunk)
+                    bits = code_bits(np.asarray(digits)[:, None], (radix,))
+                    signs[tokens, span.start : span.stop] = 2 * bits.astype(np.int8) - 1
+                    for i, bit in enumerate(span):
+                        state = network.learn(state, bit, 2 * bits[:, i].astype(np.int8) - 1)
+        before = signs
+
+
+def digit_frequencies(chain: ChainedBits, state: Any, span: range, radix: int) -> np.ndarray:
+    """What a `Question` holds of a digit that is the binary digits `span`."""
+    if radix == 2:
+        return chain.frequencies(state, span.start)
+    return split_frequencies(tree_frequencies(chain, state, span), radix)
 
 
 def tree_frequencies(chain: ChainedBits, state: Any, span: range) -> np.ndarray:

@@ -9,6 +9,7 @@ table of frequencies. Nothing is ever rounded by the machine, so nothing can dif
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
@@ -61,6 +62,7 @@ class IntegerWeights:
     """All integers of an exact prior. `table` (2048,) uint16-valued int32: frequency of logit (i − 1024) / 64."""
 
     window: IntegerLayer
+    memory: IntegerLayer | None
     gathers: tuple[IntegerLayer, ...]
     mixes: tuple[IntegerLayer, ...]
     condition_head: IntegerLayer
@@ -72,6 +74,7 @@ class IntegerWeights:
         """Every tensor by name, as stored."""
         named = {"chain_in": self.chain_in, "table": self.table}
         layers = {"window": self.window, "condition_head": self.condition_head, "chain_out": self.chain_out}
+        layers |= {} if self.memory is None else {"memory": self.memory}
         layers |= {f"gathers.{i}": layer for i, layer in enumerate(self.gathers)}
         layers |= {f"mixes.{i}": layer for i, layer in enumerate(self.mixes)}
         for prefix, layer in layers.items():
@@ -98,7 +101,8 @@ class ExactPrior:
     def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
         """Ask for every digit, layer by layer. Raises SettingsError for radices that do not begin the model's."""
         layout = self.layout.first(radices)
-        return converse_in_layers(IntegerNetwork(self, grid), layout, grid, self.layout.bits)
+        frame = Grid(1, grid.height, grid.width)
+        return converse_in_layers(IntegerNetwork(self, frame), layout, grid, self.layout.bits)
 
     def using(self, arithmetic: Arithmetic) -> ExactPrior:
         """The same prior computed another way."""
@@ -106,14 +110,23 @@ class ExactPrior:
 
 
 class IntegerNetwork:
-    """An exact prior on one grid, as the conversation sees it. Everything in this class is an integer region."""
+    """An exact prior on frames of one grid, as the conversation sees it. All of this class is an integer region."""
 
     def __init__(self, prior: ExactPrior, grid: Grid) -> None:
         self.prior, self.grid = prior, grid
         self.layers, self.arithmetic = prior.prepared, prior.arithmetic
         self.flag_bits = [layer.bits.start for layer in prior.layout.layers]
 
-    def condition(self, signs: np.ndarray, tokens: np.ndarray) -> Tensor:
+    def remember(self, before: np.ndarray | None) -> Tensor | None:
+        """Binary digits (N, bits) int8 of the frame before → what they add to hidden (N, width) int32."""
+        layer, side = self.layers.memory, self.prior.settings.window
+        if before is None or layer is None:
+            return None
+        seen = self._zero_rows(self.prior.layout.bits + 1)
+        seen[:-1] = torch.cat([torch.from_numpy(before), torch.ones(len(before), 1, dtype=torch.int8)], 1)
+        return self._apply(layer, self._gather(seen, side, slice(None)))
+
+    def condition(self, signs: np.ndarray, tokens: np.ndarray, memory: Tensor | None = None) -> Tensor:
         """Known binary digits (N, bits) int8 ±1 or 0 → chain state (n, chain_width) of `tokens`."""
         settings, weights = self.prior.settings, self.layers
         reach = reached_tokens(self.grid, tokens.tobytes(), settings.blocks)
@@ -122,6 +135,8 @@ class IntegerNetwork:
         planes[:-1] = torch.cat([known, known[:, self.flag_bits].abs(), torch.ones_like(known[:, :1])], 1)
         hidden = torch.zeros(self.grid.tokens, settings.width, dtype=torch.int32)
         hidden[reach[0]] = self._apply(weights.window, self._gather(planes, settings.window, reach[0]))
+        if memory is not None:
+            hidden[reach[0]] += memory[reach[0]]
         active = self._zero_rows(settings.width)
         for gather, mix, here, before in zip(weights.gathers, weights.mixes, reach[1:], reach, strict=False):
             active[:-1][before] = activate(hidden[before])
@@ -213,6 +228,7 @@ def prepare(weights: IntegerWeights, arithmetic: Arithmetic) -> IntegerWeights:
     return replace(
         weights,
         window=ready(weights.window),
+        memory=None if weights.memory is None else ready(weights.memory),
         gathers=tuple(map(ready, weights.gathers)),
         mixes=tuple(map(ready, weights.mixes)),
         condition_head=ready(weights.condition_head),
@@ -228,7 +244,10 @@ def check_weights(settings: MaskedSettings, weights: IntegerWeights) -> None:
     shapes += [(layer, (width, 9 * width)) for layer in weights.gathers]
     shapes += [(layer, (width, width)) for layer in weights.mixes]
     shapes += [(weights.condition_head, (chain, width)), (weights.chain_out, (layout.bits, chain))]
+    if weights.memory is not None:
+        shapes += [(weights.memory, (width, (layout.bits + 1) * settings.window**2))]
     fits = len(weights.gathers) == len(weights.mixes) == settings.blocks
+    fits &= (weights.memory is not None) == bool(settings.earlier_frames)
     fits &= all(layer.weight.shape == shape and layer.bias.shape == shape[:1] for layer, shape in shapes)
     fits &= all(layer.multiplier.shape == layer.shift.shape == layer.bias.shape for layer, _ in shapes)
     fits &= weights.chain_in.shape == (layout.bits, chain) and weights.table.shape == (TABLE_SIZE,)
@@ -237,6 +256,8 @@ def check_weights(settings: MaskedSettings, weights: IntegerWeights) -> None:
             "the prior's tensors do not have the shapes of its settings; the files do not belong together"
         )
     residual = weights.window.bound(1)
+    if weights.memory is not None:
+        residual = residual + weights.memory.bound(1)
     for gather, mix in zip(weights.gathers, weights.mixes, strict=True):
         gather.bound(ACTIVATION_MAX)
         residual = residual + mix.bound(ACTIVATION_MAX)
@@ -250,7 +271,7 @@ def check_weights(settings: MaskedSettings, weights: IntegerWeights) -> None:
 
 def digest(settings: MaskedSettings, weights: IntegerWeights) -> bytes:
     """SHA-256 of the settings and all integers."""
-    total = hashlib.sha256(settings.model_dump_json().encode())
+    total = hashlib.sha256(json.dumps(settings.meaning(), sort_keys=True).encode())
     for name, tensor in weights.tensors().items():
         total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         total.update(tensor.contiguous().numpy().tobytes())

@@ -33,6 +33,7 @@ def freeze(prior: MaskedPrior) -> ExactPrior:
     """The integers of a float prior trained with rounding. Raises CheckpointError if a sum could overflow."""
     weights = IntegerWeights(
         window=freeze_convolution(prior.window, 1.0, RESIDUAL_UNIT),
+        memory=None if prior.memory is None else freeze_convolution(prior.memory, 1.0, RESIDUAL_UNIT),
         gathers=tuple(freeze_convolution(conv, ACTIVATION_UNIT, ACTIVATION_UNIT) for conv in prior.gathers),
         mixes=tuple(freeze_convolution(conv, ACTIVATION_UNIT, RESIDUAL_UNIT) for conv in prior.mixes),
         condition_head=freeze_convolution(prior.condition_head, ACTIVATION_UNIT, CHAIN_UNIT),
@@ -69,18 +70,24 @@ def frequency_table() -> Tensor:
 
 
 def probe(prior: ExactPrior, grid: Grid = PROBE_GRID) -> str:
-    """SHA-256 (hex) of every logit the prior gives for fixed digits on `grid`, layer by layer, pass by pass."""
+    """SHA-256 (hex) of every logit the prior gives for fixed digits on `grid`, layer by layer, pass by pass.
+
+    A prior that looks at the frame before sees the grid a second time, with other digits, after itself.
+    """
     total = hashlib.sha256()
     network, layout = IntegerNetwork(prior, grid), prior.layout
-    truth = (2 * probe_bits(grid.tokens * layout.bits).reshape(grid.tokens, layout.bits) - 1).astype(np.int8)
-    signs = np.zeros_like(truth)
-    for layer in layout.layers:
-        for tokens in quincunx_passes(grid, layer.passes):
-            state = network.condition(signs, tokens)
-            for bit in layer.bits:
-                total.update(network.logits(state, bit).astype("<i4").tobytes())
-                state = network.learn(state, bit, truth[tokens, bit])
-            signs[tokens, layer.bits.start : layer.bits.stop] = truth[tokens, layer.bits.start : layer.bits.stop]
+    frames, before = 1 + prior.settings.earlier_frames, None
+    truths = (2 * probe_bits(frames * grid.tokens * layout.bits) - 1).astype(np.int8)
+    for truth in truths.reshape(frames, grid.tokens, layout.bits):
+        signs, memory = np.zeros_like(truth), network.remember(before)
+        for layer in layout.layers:
+            for tokens in quincunx_passes(grid, layer.passes):
+                state = network.condition(signs, tokens, memory)
+                for bit in layer.bits:
+                    total.update(network.logits(state, bit).astype("<i4").tobytes())
+                    state = network.learn(state, bit, truth[tokens, bit])
+                signs[tokens, layer.bits.start : layer.bits.stop] = truth[tokens, layer.bits.start : layer.bits.stop]
+        before = truth
     return total.hexdigest()
 
 
@@ -118,7 +125,7 @@ def load_prior(folder: Path) -> ExactPrior:
     try:
         settings = MaskedSettings.model_validate(record["settings"])
         tensors = load_file(folder / WEIGHTS_FILE)
-        weights = assemble(tensors, settings.blocks)
+        weights = assemble(tensors, settings)
     except (KeyError, TypeError, OSError, SafetensorError, ValidationError) as error:
         raise CheckpointError(f"cannot read the prior in {folder}: {error}; copy or train it again") from error
     if digest(settings, weights).hex() != record.get("weights_sha256"):
@@ -143,7 +150,7 @@ def read_record(folder: Path) -> dict:
     return record
 
 
-def assemble(tensors: dict[str, Tensor], blocks: int) -> IntegerWeights:
+def assemble(tensors: dict[str, Tensor], settings: MaskedSettings) -> IntegerWeights:
     """Mirror of `IntegerWeights.tensors`. Raises KeyError for a missing tensor."""
 
     def layer(name: str) -> IntegerLayer:
@@ -151,8 +158,9 @@ def assemble(tensors: dict[str, Tensor], blocks: int) -> IntegerWeights:
 
     return IntegerWeights(
         window=layer("window"),
-        gathers=tuple(layer(f"gathers.{i}") for i in range(blocks)),
-        mixes=tuple(layer(f"mixes.{i}") for i in range(blocks)),
+        memory=layer("memory") if settings.earlier_frames else None,
+        gathers=tuple(layer(f"gathers.{i}") for i in range(settings.blocks)),
+        mixes=tuple(layer(f"mixes.{i}") for i in range(settings.blocks)),
         condition_head=layer("condition_head"),
         chain_in=tensors["chain_in"],
         chain_out=layer("chain_out"),

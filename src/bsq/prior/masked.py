@@ -1,6 +1,7 @@
 """The masked prior in floating point. What enters: known binary digits. What leaves: logits of unknown ones.
 
     known digits ──window──► residual body ──► condition of each token ──chain──► logit of bit d given bits < d
+    digits of the frame before ──memory──┘
 
 The body gathers neighbours by 3×3 convolutions over the token grid; the chain (NADE, arXiv:1605.02226) gives the digits
 inside a token one after another. This form is trained and compared with; `exact.py` runs the same network in integers.
@@ -9,7 +10,7 @@ inside a token one after another. This form is trained and compared with; `exact
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class MaskedSettings(Settings):
     blocks        residual blocks of the body
     chain_width   units of the chain
     window        side of the square of tokens the first layer sees
+    earlier_frames  1: a frame is expected from the one before it; 0: every frame by itself
     """
 
     radices: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(min_length=1)
@@ -44,6 +46,7 @@ class MaskedSettings(Settings):
     blocks: int = Field(default=4, ge=0, le=16)
     chain_width: int = Field(default=128, ge=8, le=256, multiple_of=8)
     window: int = Field(default=5, ge=1, le=9)
+    earlier_frames: Literal[0, 1] = 0
 
     def layout(self) -> Layout:
         """The layers of digits this prior codes."""
@@ -89,6 +92,8 @@ class MaskedPrior(nn.Module):
         self.layout = settings.layout()
         bits, width, chain = self.layout.bits, settings.width, settings.chain_width
         self.window = RoundedConv(input_channels(self.layout), width, settings.window)
+        # A convolution of its own: computed once a frame, and not at all for pictures.
+        self.memory = RoundedConv(bits + 1, width, settings.window) if settings.earlier_frames else None
         self.gathers = Convolutions(RoundedConv(width, width, 3) for _ in range(settings.blocks))
         self.mixes = Convolutions(RoundedConv(width, width, 1) for _ in range(settings.blocks))
         self.condition_head = RoundedConv(width, chain, 1)
@@ -96,14 +101,26 @@ class MaskedPrior(nn.Module):
         for mix in self.mixes:
             nn.init.zeros_(mix.weight)
 
-    def condition(self, signs: Tensor, rounding: Rounding | None = None) -> Tensor:
+    def condition(self, signs: Tensor, memory: Tensor | None = None, rounding: Rounding | None = None) -> Tensor:
         """Known binary digits (B, bits, h, w) as ±1, unknown as 0 → condition (B, h, w, chain_width)."""
         hidden = self.window(add_flags(signs, self.layout), rounding)
+        if memory is not None:
+            hidden = hidden + memory
         for gather, mix in zip(self.gathers, self.mixes, strict=True):
             inner = gather(activate(hidden, rounding), rounding)
             hidden = hidden + mix(activate(inner, rounding), rounding)
         condition = self.condition_head(activate(hidden, rounding), rounding)
         return condition.permute(0, 2, 3, 1).float()
+
+    def remember(self, before: Tensor, rounding: Rounding | None = None) -> Tensor | None:
+        """Digits (B, bits, h, w) of the frame before → what they add to hidden (B, width, h, w); None if that is
+        nothing. A sample that is all unknown has no frame before and gets zeros.
+        """
+        if self.memory is None:
+            return None
+        exists = before.flatten(1).any(1).to(before.dtype)[:, None, None, None]
+        seen = torch.cat([before, exists.expand(-1, 1, *before.shape[2:])], 1)
+        return self.memory(seen, rounding) * exists
 
     def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
         """Ask for every digit, layer by layer. Not portable: another machine may compute other frequencies."""
@@ -119,12 +136,19 @@ class FloatNetwork(FloatChain):
         self.prior, self.grid = prior, grid
 
     @torch.no_grad()
-    def condition(self, signs: np.ndarray, tokens: np.ndarray) -> Tensor:
+    def remember(self, before: np.ndarray | None) -> Tensor | None:
+        return None if before is None else self.prior.remember(self._planes(before))
+
+    @torch.no_grad()
+    def condition(self, signs: np.ndarray, tokens: np.ndarray, memory: Tensor | None) -> Tensor:
         """Known binary digits (N, bits) int8 ±1 or 0 → chain state (n, chain_width) of `tokens`."""
-        grid = self.grid
-        planes = torch.from_numpy(signs).float().reshape(grid.frames, grid.height, grid.width, -1).permute(0, 3, 1, 2)
-        condition = self.prior.condition(planes).reshape(grid.tokens, -1)[torch.from_numpy(tokens)]
+        conditions = self.prior.condition(self._planes(signs), memory)
+        condition = conditions.reshape(len(signs), -1)[torch.from_numpy(tokens)]
         return condition + torch.from_numpy(signs[tokens]).float() @ self.chain.entering
+
+    def _planes(self, signs: np.ndarray) -> Tensor:
+        """(N, bits) of one frame → (1, bits, h, w)."""
+        return torch.from_numpy(signs).float().reshape(1, self.grid.height, self.grid.width, -1).permute(0, 3, 1, 2)
 
 
 def input_channels(layout: Layout) -> int:

@@ -8,7 +8,7 @@ a token costs; tokens of later passes are asked for too, at a lower weight, beca
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,22 +77,30 @@ Losses = Callable[[Tensor, np.random.Generator, float], tuple[Tensor, list[float
 
 
 def train_masked(
-    digits: Tensor, settings: MaskedSettings, training: PriorTrainingSettings, report: Report, run: Path | None = None
+    digits: Tensor | Sequence[Tensor],
+    settings: MaskedSettings,
+    training: PriorTrainingSettings,
+    report: Report,
+    run: Path | None = None,
 ) -> MaskedPrior:
     """Train a masked prior on digits (N, T, h, w, L), integers of the settings' radices; the grid at least crop × crop.
 
-    `run`: a file that the run is saved to about twice a minute, and resumed from if it is there. Returns the float
-    prior, trained to be frozen. Raises ShapeError if the digits do not fit, CheckpointError if the run does not.
+    Several tensors may differ in N and T: pictures and clips. A prior with `earlier_frames` sees each frame with the
+    one before it; a clip's first frame, and a picture, with none. `run`: a file that the run is saved to about twice a
+    minute, and resumed from if it is there. Returns the float prior, trained to be frozen. Raises ShapeError if the
+    digits do not fit, CheckpointError if the run does not.
     """
     torch.manual_seed(training.seed)
     prior = MaskedPrior(settings)
 
     def losses(truth: Tensor, draw: np.random.Generator, done: float) -> tuple[Tensor, list[float]]:
         rounding = Rounding() if done >= 1 - training.rounded else None
-        return masked_losses(prior, truth[:, 0], training, draw, rounding)
+        before = truth[:, 0] if settings.earlier_frames else None
+        return masked_losses(prior, truth[:, -1], before, training, draw, rounding)
 
-    pictures = to_signs(digits, settings.radices, training.crop).flatten(0, 1)[:, None]
-    fit(prior, pictures, training, losses, report, run)
+    sources = [digits] if isinstance(digits, Tensor) else digits
+    frames = [to_frames(to_signs(one, settings.radices, training.crop), settings.earlier_frames) for one in sources]
+    fit(prior, torch.cat(frames), training, losses, report, run)
     return prior.eval()
 
 
@@ -169,6 +177,15 @@ def to_signs(digits: Tensor, radices: tuple[int, ...], crop: int) -> Tensor:
     return torch.from_numpy(code_bits(digits.numpy(), radices)).to(torch.int8) * 2 - 1
 
 
+def to_frames(signs: Tensor, earlier_frames: int) -> Tensor:
+    """Signs (N, T, h, w, bits) of clips → (N·T, 1 + earlier_frames, h, w, bits): each frame behind those before it.
+
+    Where there are none stand zeros.
+    """
+    padded = torch.cat([torch.zeros_like(signs[:, :earlier_frames]), signs], 1) if earlier_frames else signs
+    return padded.unfold(1, 1 + earlier_frames, 1).permute(0, 1, 5, 2, 3, 4).flatten(0, 1)
+
+
 def progress(training: PriorTrainingSettings, step: int, seconds: float) -> float:
     """The share of the run that is over, 0 … 1."""
     by_step = 0.0 if training.steps is None else step / training.steps
@@ -196,17 +213,25 @@ def draw_crops(signs: Tensor, training: PriorTrainingSettings, draw: np.random.G
 def masked_losses(
     prior: MaskedPrior,
     truth: Tensor,
+    before: Tensor | None,
     training: PriorTrainingSettings,
     draw: np.random.Generator,
     rounding: Rounding | None,
 ) -> tuple[Tensor, list[float]]:
-    """The loss of one batch of signs (B, h, w, bits) and the bits a token that each layer cost in it."""
+    """The loss of one batch of signs (B, h, w, bits) and the bits a token that each layer cost in it.
+
+    `before`: signs of the frames before, zeros where there is none; None if the prior does not look at them.
+    """
     layers = prior.layout.layers
     shares = [truth[i :: len(layers)] for i in range(len(layers))]
     points = [draw_point(layer, share, training, draw) for layer, share in zip(layers, shares, strict=True)]
     known = torch.cat([share * point.known for share, point in zip(shares, points, strict=True)])
     with torch.autocast("cpu", torch.bfloat16):
-        conditions = prior.condition(known.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last), rounding)
+        memory = None
+        if before is not None:
+            ordered = torch.cat([before[i :: len(layers)] for i in range(len(layers))])
+            memory = prior.remember(channels_first(ordered), rounding)
+        conditions = prior.condition(channels_first(known), memory, rounding)
     loss, bits = torch.zeros(()), []
     for layer, share, point, condition in zip(
         layers, shares, points, conditions.split([len(s) for s in shares]), strict=True
@@ -224,6 +249,11 @@ def masked_losses(
         counted = point.asked[chosen] & point.whole[:, None, None].expand_as(chosen)[chosen]
         bits.append(float((cost.detach() * weights)[counted].sum() / max(1, int(point.whole.sum()))))
     return loss, bits
+
+
+def channels_first(signs: Tensor) -> Tensor:
+    """(B, h, w, bits) → (B, bits, h, w), in the memory order that convolutions are fast in."""
+    return signs.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
