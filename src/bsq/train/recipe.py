@@ -13,7 +13,7 @@ from bsq.data.loader import DataSettings
 from bsq.data.sources import AnySource
 from bsq.errors import SettingsError
 from bsq.layers.positions import LearnedPositionsSettings
-from bsq.quantizers import VqSettings, build_quantizer
+from bsq.quantizers import build_quantizer
 from bsq.settings import Settings
 from bsq.tokenizer import TokenizerSettings
 from bsq.train.ema import EmaSettings
@@ -68,13 +68,13 @@ class Recipe(Settings):
     def _fits_together(self) -> Self:
         if self.data.crop % self.model.patch:
             raise ValueError(f"data.crop={self.data.crop} is not a multiple of model.patch={self.model.patch}")
-        if self.pictures < self.batch:
         for part in (self.model.encoder, self.model.decoder):
             match part.positions:
                 case LearnedPositionsSettings(frames=frames) if frames < self.data.frames:
                     raise ValueError(f"data.clips.frames={self.data.frames} is more than positions.frames={frames}")
         if self.samples.clips and self.data.clips is None:
             raise ValueError("samples.clips needs data.clips, which says how long clips are")
+        if self.pictures < self.batch:
             raise ValueError(f"pictures={self.pictures} is less than one batch of {self.batch}")
         if self.nested is not None:
             quantizer = build_quantizer(self.model.quantizer)
