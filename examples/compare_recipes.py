@@ -26,6 +26,7 @@ from bsq.data.pictures import open_picture, to_pixels
 from bsq.data.stored import find_pictures
 from bsq.frozen import load_lpips
 from bsq.metrics import CodeUseMeter, ReconstructionMeter
+from bsq.metrics.pixel import MS_SSIM_MIN_SIDE
 from bsq.train import End, Start, load_recipe, run
 
 CONSOLE = Console(highlight=False)
@@ -51,8 +52,7 @@ class Outcome:
 def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
-    held_out = find_pictures(options.evaluation)[: options.pictures]
-    references = [to_pixels(open_picture(stored.read())) for stored in held_out]
+    references = read_references(options.evaluation, options.pictures)
     outcomes, shown = [], [("original", [as_picture(reference) for reference in references[:SHOWN]])]
     for recipe in options.recipes:
         model = train(recipe, options)
@@ -78,6 +78,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings for all recipes")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
+
+
+def read_references(sources: list[str], most: int) -> list[torch.Tensor]:
+    """Pictures (1, 3, H, W) of a side that MS-SSIM is defined for, the first ones of all that there are."""
+    stored = find_pictures(sources)[:most]
+    pixels = [to_pixels(open_picture(one.read())) for one in stored]
+    large = [one for one in pixels if min(one.shape[-2:]) >= MS_SSIM_MIN_SIDE]
+    if not large:
+        raise SystemExit(f"none of {len(stored)} pictures has {MS_SSIM_MIN_SIDE} pixels a side or more")
+    CONSOLE.print(f"measuring on {len(large)} of {len(stored)} pictures; the others are too small for MS-SSIM")
+    return large
 
 
 def train(path: Path, options: argparse.Namespace) -> Tokenizer:
