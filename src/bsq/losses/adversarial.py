@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from bsq.errors import SettingsError
 from bsq.losses.discriminators import DiscriminatorSettings, StyleGan2Settings
+from bsq.quantizers.base import all_reduced_mean
 from bsq.settings import Settings
 
 
@@ -162,11 +163,13 @@ def adaptive_weight(
 ) -> Tensor:
     """scale · min(‖∇ other_loss‖ / (‖∇ adversarial_loss‖ + 1e-4), maximum), ∇ by `last_layer`.
 
-    A float32 scalar without gradient. Eq. 7, arXiv:2012.09841.
+    A float32 scalar without gradient. Eq. 7, arXiv:2012.09841. Several processes average both gradients first, so
+    that all of them take the weight of the batch as a whole.
     """
     (other,) = torch.autograd.grad(other_loss, last_layer, retain_graph=True)
     (adversarial,) = torch.autograd.grad(adversarial_loss, last_layer, retain_graph=True)
-    ratio = other.float().norm() / (adversarial.float().norm() + 1e-4)
+    other, adversarial = all_reduced_mean(other.float()), all_reduced_mean(adversarial.float())
+    ratio = other.norm() / (adversarial.norm() + 1e-4)
     return settings.scale * ratio.clamp(max=settings.maximum).detach()
 
 

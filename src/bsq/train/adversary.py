@@ -6,21 +6,29 @@ With `NoAdversary` in its place everything else stays as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from bsq.errors import SettingsError
 from bsq.losses.adversarial import AdversarialLoss, AdversarialSettings, GeneratorTerms, NoAdversarialSettings
 from bsq.losses.discriminators import build_discriminator
-from bsq.train.checkpoints import optimizer_tensors, restore_optimizer, under
 from bsq.train.meter import Meter
 from bsq.train.optimizers import AdamWSettings, build_optimizers, set_learning_rate
+from bsq.train.parallel import (
+    Replicated,
+    clip_gradients,
+    exchange,
+    module_tensors,
+    optimizer_tensors,
+    restore_module,
+    restore_optimizer,
+)
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -64,17 +72,22 @@ class NoAdversary:
 
 
 class Adversary:
-    """A discriminator, its loss and its optimizer."""
+    """A discriminator, its loss and its optimizer.
+
+    It is replicated however the tokenizer is shared, and never compiled: the R1 penalty differentiates twice, which
+    neither FSDP2's hooks nor `torch.compile` go along with, and it is small beside the tokenizer.
+    """
 
     def __init__(
         self, settings: AdversarialSettings, optimizer: AdamWSettings, clip: float | None, accelerator: Accelerator
     ) -> None:
         self.loss = AdversarialLoss(settings)
         self.clip = clip
+        self.parallel = Replicated(accelerator)
         self.accelerator = accelerator
         self.network = build_discriminator(settings.discriminator).to(accelerator.device)
         (self.optimizer,) = build_optimizers(optimizer, self.network)
-        self.model = accelerator.prepare_model(self.network.train())
+        self.model = self.parallel.share(self.network.train())
 
     def judge(self, fake: Tensor, step: int, other_loss: Tensor, last_layer: Tensor) -> GeneratorTerms | None:
         """The tokenizer's terms, see `AdversarialLoss.generator`; None before the discriminator takes part."""
@@ -90,8 +103,7 @@ class Adversary:
             return Taken()
         set_learning_rate([self.optimizer], factor)
         for number, pair in enumerate(pairs):
-            last = number == len(pairs) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
+            with exchange(self.parallel, self.model, last=number == len(pairs) - 1):
                 with autocast():
                     terms = self.loss.discriminator(self.model, pair.real, pair.fake, step)
                 self.accelerator.backward(terms.loss / len(pairs))
@@ -100,22 +112,22 @@ class Adversary:
             meter.add("fake_logit", terms.fake_logit.item(), len(pair.real))
             if terms.penalty is not None:
                 meter.add("r1", terms.penalty.item(), len(pair.real))
-        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.clip or float("inf"))
-        finite = bool(torch.isfinite(norm))
+        norm = clip_gradients(self.network.parameters(), self.clip)
+        finite = math.isfinite(norm)
         if finite:
             self.optimizer.step()
-            meter.add("discriminator_gradient_norm", float(norm))
+            meter.add("discriminator_gradient_norm", norm)
         self.optimizer.zero_grad(set_to_none=True)
-        return Taken() if finite else Skipped(f"the norm of the discriminator's gradient is {float(norm)}")
+        return Taken() if finite else Skipped(f"the norm of the discriminator's gradient is {norm}")
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and optimizer, by name, for a checkpoint."""
-        weights = {f"discriminator.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        weights = module_tensors(self.network, "discriminator.")
         return weights | optimizer_tensors(self.optimizer, "discriminator_optimizer.")
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Mirror of `tensors`."""
-        self.network.load_state_dict(under(tensors, "discriminator."))
+        restore_module(self.network, tensors, "discriminator.")
         restore_optimizer(self.optimizer, tensors, "discriminator_optimizer.")
 
 

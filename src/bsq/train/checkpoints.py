@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.optim import Optimizer
 
 from bsq.data.files import Existing, publish, write_draft
 from bsq.errors import CheckpointError, TrainingError
@@ -78,24 +76,6 @@ def load_state(folder: Path) -> State:
             return State({name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["facts"]))  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{found[-1]} is damaged: {error}; delete it to resume from the one before") from error
-
-
-def optimizer_tensors(optimizer: Optimizer, prefix: str) -> dict[str, Tensor]:
-    """What an optimizer remembers of each parameter, by name; learning rates follow from the schedule."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{prefix}{number}.{name}": torch.as_tensor(value) for number in state for name, value in state[number].items()
-    }
-
-
-def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
-    """Mirror of `optimizer_tensors`."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith(prefix):
-            number, _, field = name.removeprefix(prefix).partition(".")
-            state.setdefault(int(number), {})[field] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

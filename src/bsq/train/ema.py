@@ -7,9 +7,10 @@ from typing import Generic, TypeVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from bsq.settings import Settings
+from bsq.train.parallel import local
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -31,7 +32,6 @@ class Ema(Generic[Model]):
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after step `step` (counted from 0)."""
         decay = min(self.settings.decay, (1 + step) / (10 + step))
-        slow: list[Tensor] = list(self.model.parameters())
-        torch._foreach_lerp_(slow, [p.detach() for p in model.parameters()], 1 - decay)
+        torch._foreach_lerp_(local(self.model.parameters()), local(p.detach() for p in model.parameters()), 1 - decay)
         for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
             mine.copy_(theirs)

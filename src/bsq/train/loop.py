@@ -207,11 +207,12 @@ class Run:
         self.clock = Clock()
 
     def _write_sheet(self) -> None:
+        averaged = self.trainer.averaged()
         if not self.main:
             return
         nested, radices = self.recipe.nested, self.trainer.tokenizer.radices
         rates: list[int | None] = sorted({*nested.choices, len(radices)}) if nested is not None else [None]  # type: ignore[assignment]
-        sheet = draw_sheet(self.trainer.ema.model, self.sampled, rates)
+        sheet = draw_sheet(averaged, self.sampled, rates)
         path = self.out / "samples" / f"{self.trainer.seen:010d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet.picture).save(path)
@@ -230,10 +231,11 @@ class Run:
 
     def _save(self, fatal: bool = False) -> None:
         """A checkpoint. A disk that is full is no reason to stop; the checkpoint before is still there."""
+        state = self.trainer.state()
         if not self.main:
             return
         try:
-            save_state(self.out / "checkpoints", self.trainer.step, self.trainer.state(), self.recipe.keep_checkpoints)
+            save_state(self.out / "checkpoints", self.trainer.step, state, self.recipe.keep_checkpoints)
         except OSError as error:
             line = f"no checkpoint at step {self.trainer.step:,}: {plain_reason(error)}"
             if fatal:
@@ -242,13 +244,14 @@ class Run:
 
     def _export(self) -> None:
         """The averaged model in a folder of its own, swapped in whole."""
+        averaged = self.trainer.averaged()
         if not self.main:
             return
         folder, draft, old = self.out / "model", self.out / ".model.part", self.out / ".model.old"
         try:
             for path in (draft, old):
                 shutil.rmtree(path, ignore_errors=True)
-            self.trainer.ema.model.save_pretrained(draft)
+            averaged.save_pretrained(draft)
             if folder.exists():
                 folder.rename(old)
             draft.rename(folder)

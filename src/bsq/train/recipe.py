@@ -13,7 +13,7 @@ from bsq.data.loader import DataSettings
 from bsq.data.sources import AnySource
 from bsq.errors import SettingsError
 from bsq.layers.positions import LearnedPositionsSettings
-from bsq.quantizers import build_quantizer
+from bsq.quantizers import VqSettings, build_quantizer
 from bsq.settings import Settings
 from bsq.tokenizer import TokenizerSettings
 from bsq.train.ema import EmaSettings
@@ -52,6 +52,7 @@ class Recipe(Settings):
     micro_batch: PositiveInt | None = None  # pictures a process takes at once; None: its whole share of the batch
     precision: Literal["fp32", "bf16"] = "bf16"
     clip: PositiveFloat | None = 1.0  # largest norm of the gradient
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: all hold the whole model, or a part each (FSDP2)
     compile: Literal["off", "default", "max-autotune"] = "off"
     recompute: bool = False  # activation checkpointing: less memory, a third more computation, the same numbers
     initial: str | None = None  # start from the weights of this model: a bundled name, a folder or a hub id
@@ -76,6 +77,9 @@ class Recipe(Settings):
             raise ValueError("samples.clips needs data.clips, which says how long clips are")
         if self.pictures < self.batch:
             raise ValueError(f"pictures={self.pictures} is less than one batch of {self.batch}")
+        match self.parallel, self.model.quantizer:
+            case "fsdp", VqSettings(update="gradient", revive_below=least) if least:
+                raise ValueError("parallel=fsdp cannot replace vectors of a learned codebook: say revive_below=0")
         if self.nested is not None:
             quantizer = build_quantizer(self.model.quantizer)
             if not quantizer.can_nest or max(self.nested.choices) > len(quantizer.radices):

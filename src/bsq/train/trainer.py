@@ -6,8 +6,9 @@ nothing else has to be kept to repeat it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,22 @@ from bsq.data.loader import Batch
 from bsq.errors import NumericsError, SettingsError
 from bsq.tokenizer import Reconstruction, Tokenizer
 from bsq.train.adversary import Pair, Skipped, Taken, build_adversary
-from bsq.train.checkpoints import State, optimizer_tensors, restore_optimizer, under
+from bsq.train.checkpoints import State
 from bsq.train.ema import Ema
 from bsq.train.meter import Meter
 from bsq.train.objective import Objective, TokenizerObjective, draw_kept
 from bsq.train.optimizers import build_optimizers, set_learning_rate
+from bsq.train.parallel import (
+    Replicated,
+    choose_parallel,
+    clip_gradients,
+    exchange,
+    module_tensors,
+    optimizer_tensors,
+    restore_module,
+    restore_optimizer,
+    whole,
+)
 from bsq.train.recipe import Recipe
 from bsq.train.schedule import learning_rate_factor
 from bsq.vit.transformer import Transformer
@@ -54,8 +66,11 @@ class Trainer:
         self.tokenizer = build_tokenizer(recipe).to(accelerator.device)
         self.ema = Ema(self.tokenizer, recipe.ema)
         self.objective = TokenizerObjective(recipe.loss).to(accelerator.device)
-        self.optimizers = build_optimizers(recipe.optimizer, self.tokenizer)
-        self.model = compiled(recipe, accelerator.prepare_model(self.tokenizer.train()))
+        self.parallel = choose_parallel(recipe.parallel, accelerator)
+        shared = self.parallel.share(self.tokenizer.train())
+        self.parallel.keep(self.ema.model)
+        self.optimizers = build_optimizers(recipe.optimizer, self.tokenizer)  # over what this process holds
+        self.model = compiled(recipe, shared)
         self.adversary = build_adversary(
             recipe.loss.adversarial, recipe.discriminator_optimizer, recipe.clip, accelerator
         )
@@ -83,7 +98,7 @@ class Trainer:
     def _tokenizer_step(self, batches: Sequence[Batch], pairs: list[Pair]) -> Taken | Skipped:
         """Move the tokenizer; `pairs` receives pixels and reconstructions of each micro-batch."""
         for number, batch in enumerate(batches):
-            with self._gradients_meet(last=number == len(batches) - 1):
+            with exchange(self.parallel, self.model, last=number == len(batches) - 1):
                 judged, reason = None, ""
                 try:
                     judged = self._reconstruct(batch)
@@ -93,13 +108,13 @@ class Trainer:
                     return self._skip(reason or "another process met a number that is none")
                 self.accelerator.backward(judged.loss / len(batches))
                 pairs.append(judged.pair)
-        norm = self.accelerator.clip_grad_norm_(self.tokenizer.parameters(), self.recipe.clip or float("inf"))
-        if not bool(torch.isfinite(norm)):
-            return self._skip(f"the gradient's norm is {float(norm)}")
+        norm = clip_gradients(self.tokenizer.parameters(), self.recipe.clip)
+        if not math.isfinite(norm):
+            return self._skip(f"the gradient's norm is {norm}")
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.meter.add("gradient_norm", float(norm))
+        self.meter.add("gradient_norm", norm)
         return Taken()
 
     def _reconstruct(self, batch: Batch) -> Judged:
@@ -107,9 +122,10 @@ class Trainer:
         pixels = to_pixels(batch.stored.to(self.accelerator.device, non_blocking=True))
         nested = self.recipe.nested
         kept = None if nested is None else draw_kept(nested, self.recipe.seed, batch.positions).to(pixels.device)
-        last_layer = self.tokenizer.get_parameter("decoder.to_patches.2.weight")
         with self.autocast():
             again: Reconstruction = self.model(pixels, kept)
+            # Looked up behind the forward pass: until the backward pass it is whole, even in shared models.
+            last_layer = self.tokenizer.get_parameter("decoder.to_patches.2.weight")
             objective: Objective = self.objective(again, pixels, self.seen)
             verdict = self.adversary.judge(again.pixels, self.step, objective.distance, last_layer)
         loss = objective.loss if verdict is None else objective.loss + verdict.weight * verdict.loss
@@ -131,10 +147,6 @@ class Trainer:
         enabled = self.recipe.precision == "bf16"
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=enabled)
 
-    def _gradients_meet(self, last: bool) -> AbstractContextManager[Any]:
-        """Processes exchange gradients once a step, with its last micro-batch."""
-        return nullcontext() if last else self.accelerator.no_sync(self.model)
-
     def anywhere(self, here: bool) -> bool:
         """Whether it holds in any process."""
         if self.accelerator.num_processes == 1:
@@ -146,11 +158,17 @@ class Trainer:
         words = np.random.SeedSequence((self.recipe.seed, NOISE, self.step, self.accelerator.process_index))
         torch.manual_seed(int(words.generate_state(1, np.uint64)[0]))
 
+    def averaged(self) -> Tokenizer:
+        """The averaged model, whole and in evaluation mode; every process has to ask."""
+        if isinstance(self.parallel, Replicated):
+            return self.ema.model
+        tokenizer = Tokenizer(self.recipe.model).to(self.accelerator.device)
+        tokenizer.load_state_dict({name: whole(tensor) for name, tensor in self.ema.model.state_dict().items()})
+        return tokenizer.eval().requires_grad_(False)
+
     def state(self) -> State:
-        """All that later steps depend on."""
-        tensors: dict[str, Tensor] = {}
-        tensors.update({f"model.{name}": tensor for name, tensor in self.tokenizer.state_dict().items()})
-        tensors.update({f"ema.{name}": tensor for name, tensor in self.ema.model.state_dict().items()})
+        """All that later steps depend on; every process has to ask."""
+        tensors = module_tensors(self.tokenizer, "model.") | module_tensors(self.ema.model, "ema.")
         for number, optimizer in enumerate(self.optimizers):
             tensors.update(optimizer_tensors(optimizer, f"optimizer{number}."))
         tensors.update(self.adversary.tensors())
@@ -160,8 +178,8 @@ class Trainer:
         """Mirror of `state`. Raises SettingsError for a recipe that cannot go on from it (`lasting`)."""
         for name, now in lasting(self.recipe).items():
             check_unchanged(name, state.facts.get(name, now), now)
-        self.tokenizer.load_state_dict(under(state.tensors, "model."))
-        self.ema.model.load_state_dict(under(state.tensors, "ema."))
+        restore_module(self.tokenizer, state.tensors, "model.")
+        restore_module(self.ema.model, state.tensors, "ema.")
         for number, optimizer in enumerate(self.optimizers):
             restore_optimizer(optimizer, state.tensors, f"optimizer{number}.")
         self.adversary.restore(state.tensors)
