@@ -140,12 +140,14 @@ class Tokenizer(
         return codes if kept is None else codes.first(kept)
 
     @torch.no_grad()
-    def decode(self, codes: Codes, size: tuple[int, int] | None = None) -> Tensor:
+    def decode(self, codes: Codes, size: tuple[int, int] | None = None, kept: Tensor | None = None) -> Tensor:
         """Codes → pixels float32 (B, 3, T, H, W) in [−1, 1]. Mirror of `encode`.
 
         Args:
             codes: all digits or the first k of them.
             size: (H, W) to crop to; default: the whole grid, h·p × w·p.
+            kept: integer (B, T, h, w) in 0 … k, where some codes are known less far: of each code only so many first
+                digits count, the rest contribute zero.
 
         Raises:
             CodesError: no Codes, or radices that are not a prefix of this tokenizer's. ShapeError: no tokens at all,
@@ -165,7 +167,21 @@ class Tokenizer(
             )
         grid = codes.shape[2] * self.patch, codes.shape[3] * self.patch
         height, width = grid if size is None else _check_size(size, grid)
-        return self._decode_grid(codes.digits.to(self._device), self.quantizer.lookup)[..., :height, :width]
+        digits = codes.digits.to(self._device)
+        if kept is None:
+            return self._decode_grid(digits, self.quantizer.lookup)[..., :height, :width]
+        if kept.shape != codes.shape[:-1] or kept.is_floating_point():
+            raise ShapeError(f"kept must be integers {codes.shape[:-1]}, got {kept.dtype} {tuple(kept.shape)}")
+        counted = torch.cat([digits.int(), kept[..., None].to(digits.device, torch.int32)], -1)
+        return self._decode_grid(counted, self._lookup_counted)[..., :height, :width]
+
+    def _lookup_counted(self, counted: Tensor) -> Tensor:
+        """Digits (…, k), behind them how many of them count → the decoder's input (…, code_width)."""
+        digits, kept = counted[..., :-1], counted[..., -1:]
+        code = torch.zeros(*kept.shape[:-1], self.quantizer.code_width, device=kept.device)
+        for count in filter(None, kept.unique().tolist()):
+            code = torch.where(kept == count, self.quantizer.lookup(digits[..., :count]), code)
+        return code
 
     @torch.no_grad()
     def reconstruct(self, pixels: Tensor, bits: int | None = None) -> Tensor:
