@@ -1,10 +1,11 @@
-"""`python -m benchmarks [module …]`: print every table, or those named."""
+"""`python -m benchmarks [module …]`: print every table, or those named; `kodak_priors` with its options."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import platform
+import sys
 
 import torch
 
@@ -19,6 +20,9 @@ def show(row: Row) -> str:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["kodak_priors"]:  # takes pictures and trained priors, so it has options of its own
+        importlib.import_module("benchmarks.kodak_priors").main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="module", help="tables to print (default: all)")
     for name in parser.parse_args().modules or MODULES:

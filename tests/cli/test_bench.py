@@ -44,6 +44,45 @@ def test_bad_requests(folder: Path, tiny_model: Path, arguments: list[str], code
     assert words in done.stderr
 
 
+def test_codecs(folder: Path, tiny_model: Path) -> None:
+    """Codecs and bits as chosen; a picture that cannot be read is named, counted, and told by the exit code."""
+    (folder / "broken.png").write_bytes(b"no picture")
+    out = folder / "out"
+    chosen = ["-c", "bsq", "-c", "jpeg", "-b", "3", "-b", "12", "--show", "b"]
+    done = CliRunner().invoke(app, ["bench", "codecs", str(folder), "-m", str(tiny_model), *chosen, "-o", str(out)])
+    assert done.exit_code == 1, done.stderr
+    assert "broken: " in done.stderr
+    assert "1 pictures could not be measured" in done.stderr
+    assert "| PSNR dB at ≤ bpp | bsq, adaptive prior | JPEG |" in done.stdout
+    assert {path.name for path in out.iterdir()} >= {
+        "bsq.json",
+        "jpeg.json",
+        "rd.png",
+        "report.md",
+    }
+    assert json.loads((out / "report.json").read_text())["settings"]["ours"][0]["bits"] == [3, 12]
+
+
+def test_codecs_without_ours(folder: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["bench", "codecs", str(folder), "-c", "jpeg", "-c", "webp", "--pictures", "1", "-o", str(folder / "out")]
+    )
+    assert done.exit_code == 0, done.stderr
+    assert "| 0.5625 |" in done.stdout
+
+
+def test_bad_codecs(folder: Path, tiny_model: Path) -> None:
+    for arguments, words in (
+        (["-c", "gif"], "gif"),
+        (["-c", "jpeg", "--rates", "matched"], "our own files"),
+        (["-c", "bsq", "-m", str(tiny_model), "-b", "13"], "bits go up to 12"),
+        (["-c", "jpeg", "--anchor", "avif"], "anchor 'avif'"),
+    ):
+        done = CliRunner().invoke(app, ["bench", "codecs", str(folder), "-o", str(folder / "out"), *arguments])
+        assert done.exit_code == 2, arguments
+        assert words in done.stderr
+
+
 @pytest.mark.parametrize("which", ["codecs", "reconstruction"])
 def test_an_empty_folder(which: str, tmp_path: Path, tiny_model: Path) -> None:
     done = CliRunner().invoke(

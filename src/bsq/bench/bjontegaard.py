@@ -2,6 +2,7 @@
 
 ITU-T VCEG-M33: curves are interpolated over log rate and averaged where they overlap. `cubic_*` fit one cubic
 polynomial, as the original does; the others interpolate piecewise with monotone cubics (PCHIP), as JVET-T2010 does.
+Nothing is ever extrapolated: curves without a common range do not compare.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from bsq.errors import DataError, NumericsError
 
 MIN_POINTS = 4
 Integral = Callable[[np.ndarray, np.ndarray, float, float], float]  # of the curve through (x, y), from low to high
+
+
+class NoOverlapError(DataError):
+    """Two curves have no range in common."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +45,19 @@ class Curve:
 
 
 def rate_difference(anchor: Curve, test: Curve) -> float:
-    """Mean rate of `test` over `anchor` at equal quality, in %; negative saves bits. DataError without overlap."""
+    """Mean rate of `test` over `anchor` at equal quality, in %; negative saves bits. NoOverlapError."""
     return _rate_difference(anchor, test, pchip_integral)
 
 
 def quality_difference(anchor: Curve, test: Curve) -> float:
-    """Mean quality of `test` minus `anchor` at equal rate, in units of quality. DataError without overlap."""
+    """Mean quality of `test` minus `anchor` at equal rate, in units of quality. NoOverlapError."""
     return _quality_difference(anchor, test, pchip_integral)
+
+
+def common_share(anchor: Curve, test: Curve) -> float:
+    """The share, 0 … 1, of the anchor's range of quality that `rate_difference` is a mean over."""
+    low, high = max(anchor.qualities[0], test.qualities[0]), min(anchor.qualities[-1], test.qualities[-1])
+    return max(0.0, float((high - low) / (anchor.qualities[-1] - anchor.qualities[0])))
 
 
 def cubic_rate_difference(anchor: Curve, test: Curve) -> float:
@@ -74,7 +85,7 @@ def _quality_difference(anchor: Curve, test: Curve, integral: Integral) -> float
 def _overlap(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     low, high = max(one[0], other[0]), min(one[-1], other[-1])
     if low >= high:
-        raise DataError("the two curves do not overlap; measure them at common rates or qualities")
+        raise NoOverlapError("the two curves do not overlap; measure them at common rates or qualities")
     return float(low), float(high)
 
 

@@ -1,22 +1,27 @@
 """Classical codecs through Pillow. What enters: uint8 (H, W, 3) and a quality. What leaves: a file's bytes, and back.
 
-Files are counted whole, byte by byte as they would lie on a disk, and hold nothing but the picture: no EXIF, colour
-profile, XMP, comment or thumbnail. JPEG 2000 is written as a bare codestream; the others keep the container that
-readers need (JFIF about 20 bytes, RIFF 20, AVIF boxes about 300).
+Files are written whole and read again from what was written; they hold nothing but the picture: no EXIF, colour
+profile, XMP, comment or thumbnail. What they are charged for is their coded data alone (`bench/elementary.py`): JFIF
+(18 bytes), RIFF (20) and AVIF's boxes (about 300) cost them nothing; JPEG 2000 and JPEG XL are bare codestreams.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from PIL import Image, features
+from PIL import AvifImagePlugin, Image, features
 from pydantic import Field
 
-from bsq.errors import MissingDependencyError, SettingsError
+from bsq.bench.elementary import avif_stream, jpeg_stream, jpeg_xl_stream, webp_stream
+from bsq.errors import MediaError, MissingDependencyError, SettingsError
 from bsq.settings import Settings
 
 
@@ -35,6 +40,9 @@ class Codec(Protocol):
 
     def decode(self, data: bytes) -> np.ndarray:
         """Mirror of `encode`."""
+
+    def charged(self, data: bytes) -> int:
+        """The bytes of a file that count."""
 
 
 class JpegSettings(Settings):
@@ -74,28 +82,44 @@ class PillowCodec:
     """A format that Pillow writes, with fixed options and one option that quality sets."""
 
     def __init__(
-        self, name: str, label: str, description: str, steps: Sequence[float], options: dict[str, Any]
+        self,
+        name: str,
+        label: str,
+        description: str,
+        steps: Sequence[float],
+        options: dict[str, Any],
+        stream: Callable[[bytes], bytes] = bytes,
     ) -> None:
+        """`stream` takes the coded data out of a file."""
         self.name = name
         self.label = label
         self.description = description
         self._steps = steps
         self._options = options
+        self._stream = stream
 
     def qualities(self) -> Sequence[float]:
         return self._steps
 
     def encode(self, picture: np.ndarray, quality: float) -> bytes:
+        """Raises MediaError for pictures that the format cannot hold."""
         buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, **self._options, **self._quality_option(quality))
+        try:
+            Image.fromarray(picture).save(buffer, **self._options, **self._quality_option(quality))
+        except (OSError, ValueError, RuntimeError) as error:
+            height, width, _ = picture.shape
+            raise MediaError(f"{self.label} cannot hold {width}×{height} pixels: {error}") from error
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
 
+    def charged(self, data: bytes) -> int:
+        return len(self._stream(data))
+
     def _quality_option(self, quality: float) -> dict[str, Any]:
-        return {"quality": int(quality)}
+        return {"quality": quality}
 
 
 class Jpeg2000Codec(PillowCodec):
@@ -105,13 +129,32 @@ class Jpeg2000Codec(PillowCodec):
         return {"quality_mode": "rates", "quality_layers": [24 / quality]}
 
 
-def classical_codec(settings: AnyClassicalSettings) -> Codec:
-    """The codec that `settings` describe. Raises MissingDependencyError when this machine cannot write its files."""
+class ThreadedCodec(PillowCodec):
+    """A format whose Pillow plugin `module` keeps the threads of its decoder in a global number `name`."""
+
+    def read_with(self, module: ModuleType, name: str, threads: int) -> ThreadedCodec:
+        """This codec, decoding with so many threads."""
+        self._reader = (module, name, threads)
+        return self
+
+    def decode(self, data: bytes) -> np.ndarray:
+        with _lent(*self._reader):
+            return super().decode(data)
+
+
+def classical_codec(settings: AnyClassicalSettings, threads: int = 1) -> Codec:
+    """The codec that `settings` describe, on so many threads at most.
+
+    Raises MissingDependencyError when this machine cannot write its files.
+    """
     match settings:
         case JpegSettings():
             options = {"format": "JPEG", "progressive": True, "optimize": True, "subsampling": settings.subsampling}
-            words = f"Pillow, libjpeg-turbo, progressive, optimized, {settings.subsampling}"
-            return PillowCodec("jpeg", "JPEG", words, range(1, 96), options)
+            turbo = (
+                f"libjpeg-turbo {features.version('libjpeg_turbo')}" if features.check("libjpeg_turbo") else "libjpeg"
+            )
+            words = f"Pillow, {turbo}, progressive, optimized, {settings.subsampling}"
+            return PillowCodec("jpeg", "JPEG", words, range(1, 96), options, jpeg_stream)
         case Jpeg2000Settings():
             _need("jpg_2000", "JPEG 2000")
             options = {"format": "JPEG2000", "no_jp2": True, "irreversible": settings.wavelet == "9-7"}
@@ -123,19 +166,60 @@ def classical_codec(settings: AnyClassicalSettings) -> Codec:
             _need("webp", "WebP")
             options = {"format": "WEBP", "method": settings.method}
             words = f"Pillow, libwebp {features.version('webp')}, method {settings.method}"
-            return PillowCodec("webp", "WebP", words, range(101), options)
+            return PillowCodec("webp", "WebP", words, _cubes(), options, webp_stream)
         case AvifSettings():
-            _need("avif", "AVIF")
-            options = {"format": "AVIF", "speed": settings.speed, "subsampling": settings.subsampling}
-            words = f"Pillow, libavif {features.version('avif')}, speed {settings.speed}, {settings.subsampling}"
-            return PillowCodec("avif", "AVIF", words, range(101), options)
+            return _avif(settings, threads)
         case JpegXlSettings():
-            _load_jpeg_xl()
-            words = f"pillow-jxl-plugin, libjxl, effort {settings.effort}"
-            options = {"format": "JXL", "effort": settings.effort}
-            return PillowCodec("jpegxl", "JPEG XL", words, range(1, 100), options)
+            return _jpeg_xl(settings, threads)
         case _:
             raise SettingsError(f"no codec for {settings!r}")
+
+
+def _avif(settings: AvifSettings, threads: int) -> Codec:
+    _need("avif", "AVIF")
+    options = {"format": "AVIF", "speed": settings.speed, "subsampling": settings.subsampling, "max_threads": threads}
+    encoder = (
+        f"aom {AvifImagePlugin.get_codec_version('aom')}" if AvifImagePlugin.get_codec_version("aom") else "its encoder"
+    )
+    words = f"Pillow, libavif {features.version('avif')}, {encoder}, speed {settings.speed}, {settings.subsampling}"
+    codec = ThreadedCodec("avif", "AVIF", words, _avif_qualities(), options, avif_stream)
+    return codec.read_with(AvifImagePlugin, "DEFAULT_MAX_THREADS", threads)
+
+
+def _jpeg_xl(settings: JpegXlSettings, threads: int) -> Codec:
+    plugin = _jpeg_xl_plugin()
+    workers = threads if threads > 1 else 0  # 0: none but the caller
+    options = {"format": "JXL", "effort": settings.effort, "num_threads": workers}
+    words = f"pillow-jxl-plugin {version('pillow-jxl-plugin')} (libjxl), effort {settings.effort}, bare codestream"
+    codec = ThreadedCodec("jpegxl", "JPEG XL", words, _quarters(), options, jpeg_xl_stream)
+    return codec.read_with(plugin, "DECODE_THREADS", workers)
+
+
+@contextmanager
+def _lent(module: ModuleType, name: str, value: int) -> Iterator[None]:
+    """A global of another library, for a moment."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def _avif_qualities() -> tuple[int, ...]:
+    """The smallest whole number for each of libavif's 64 quantizers; those between write the same files."""
+    quantizers = {((100 - quality) * 63 + 50) // 100: quality for quality in range(100, -1, -1)}
+    return tuple(sorted(quantizers.values()))
+
+
+def _cubes() -> tuple[float, ...]:
+    """0 … 100: libwebp quantizes by the cube root of quality, so whole numbers are 45 % apart in small files."""
+    return tuple(100 * (i / 250) ** 3 for i in range(251))
+
+
+def _quarters() -> tuple[float, ...]:
+    """0 … 99 by quarters, since whole numbers are some per cent apart."""
+    return tuple(i / 4 for i in range(397))
 
 
 @cache
@@ -149,8 +233,16 @@ def _need(feature: str, label: str) -> None:
         raise MissingDependencyError(f"this build of Pillow cannot write {label}; install Pillow's own wheel")
 
 
-def _load_jpeg_xl() -> None:
+def has_jpeg_xl() -> bool:
+    """Whether JPEG XL's optional library is installed."""
+    return find_spec("pillow_jxl") is not None
+
+
+def _jpeg_xl_plugin() -> ModuleType:
     try:
-        import pillow_jxl  # noqa: F401  importing it teaches Pillow the format
+        from pillow_jxl import JpegXLImagePlugin  # importing it teaches Pillow the format
     except ImportError as error:
-        raise MissingDependencyError("JPEG XL needs the library pillow-jxl-plugin; pip install it") from error
+        raise MissingDependencyError(
+            "JPEG XL needs the library pillow-jxl-plugin; pip install 'bsq[jpegxl]'"
+        ) from error
+    return JpegXLImagePlugin

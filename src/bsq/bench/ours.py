@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from bsq.codec.picture import compress, decompress
 from bsq.codec.shelf import named_model, prior_called
@@ -16,6 +16,7 @@ from bsq.settings import Settings
 from bsq.tokenizer import Tokenizer
 
 PriorName = Literal["auto", "learned", "adaptive", "raw"]  # auto: the best one there is for the tokenizer
+PRIOR_WORDS = {"masked": "learned", "adaptive": "adaptive", "uniform": "raw"}  # a prior's kind, as users ask for it
 
 
 def shown_name(model: str) -> str:
@@ -24,12 +25,12 @@ def shown_name(model: str) -> str:
 
 
 class OursSettings(Settings):
-    """A tokenizer, a prior, and the numbers of bits a code at which files are written."""
+    """A tokenizer, a prior, and the bits a code to write files at: eighths of a code's length, all numbers, or any."""
 
     kind: Literal["bsq"] = "bsq"
     model: str = "biscuit-s"  # a bundled name, a folder or a hub id
     prior: PriorName = "auto"
-    bits: tuple[PositiveInt, ...] | None = None  # None: quarters of a code's length
+    bits: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | Literal["eighths", "all"] = "eighths"
 
 
 class OursCodec:
@@ -39,15 +40,11 @@ class OursCodec:
         """`tokenizer` is used in place of `settings.model`. SettingsError for bits or a prior it does not have."""
         self.tokenizer = tokenizer or named_model(settings.model)
         self._prior = prior_called(settings.prior, self.tokenizer)
-        length = len(self.tokenizer.radices)
-        self._bits = tuple(sorted(settings.bits or {max(1, length * quarter // 4) for quarter in (1, 2, 3, 4)}))
-        if self._bits[-1] > length:
-            raise SettingsError(f"bits go up to {length} for {settings.model}, got {self._bits[-1]}")
+        self._bits = chosen_bits(settings, len(self.tokenizer.radices))
+        words = PRIOR_WORDS.get(self._prior.name, self._prior.name)
         self.name = "bsq" if settings.prior == "auto" else f"bsq-{settings.prior}"
-        self.label = f"bsq ({self._prior.name})"
-        self.description = (
-            f"model {shown_name(settings.model)}, prior {self._prior.name}, {list(self._bits)} bits a code"
-        )
+        self.label = f"bsq, {words} prior"
+        self.description = f"model {shown_name(settings.model)}, {words} prior {bytes(self._prior.identity).hex()}"
 
     def qualities(self) -> Sequence[float]:
         return self._bits
@@ -57,3 +54,20 @@ class OursCodec:
 
     def decode(self, data: bytes) -> np.ndarray:
         return decompress(data, self.tokenizer, priors=(self._prior,))
+
+    def charged(self, data: bytes) -> int:
+        """All of the file: unlike the others, ours is charged for its header, framing and digest."""
+        return len(data)
+
+
+def chosen_bits(settings: OursSettings, length: int) -> tuple[int, ...]:
+    """Numbers of bits in ascending order, for codes of `length` digits. SettingsError for more than there are."""
+    match settings.bits:
+        case "eighths":
+            return tuple(sorted({max(1, length * eighth // 8) for eighth in range(1, 9)}))
+        case "all":
+            return tuple(range(1, length + 1))
+        case bits:
+            if max(bits) > length:
+                raise SettingsError(f"bits go up to {length} for {settings.model}, got {max(bits)}")
+            return tuple(sorted(set(bits)))

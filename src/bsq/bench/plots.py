@@ -1,72 +1,106 @@
-"""Pictures of reports. What enters: a `CodecReport`. What leaves: PNG files as bytes."""
+"""Pictures of reports. What enters: a `CodecReport`. What leaves: picture files as bytes, small enough for pages."""
 
 from __future__ import annotations
 
 import io
-import math
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bsq.bench.codecs import CodecReport
+from bsq.bench.codecs import CodecReport, Showcase
+from bsq.bench.compare import MEASURES
 from bsq.bench.sweep import Point
 from bsq.errors import MissingDependencyError
 
-MARGIN, CAPTION = 8, 44
-MOST_COLUMNS = 3
+CROP, COLUMNS, MARGIN, CAPTION, FONT = 256, 4, 6, 46, 13
+AXES = {"PSNR dB": "PSNR (dB)", "MS-SSIM dB": "MS-SSIM (dB)", "LPIPS": "LPIPS-squeeze (less is better)"}
+MARKERS = "osD^vP*X"
 
 
 def rate_distortion(report: CodecReport) -> bytes:
-    """PSNR, MS-SSIM in dB and LPIPS over rate, one line a codec. Raises MissingDependencyError without matplotlib."""
+    """PSNR, MS-SSIM in dB and LPIPS over rate, one line a codec, as PNG.
+
+    Raises MissingDependencyError without matplotlib.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError("plots need the library matplotlib; pip install 'bsq[bench]'") from error
-    measures = {"psnr": "PSNR (dB)", "ms_ssim_db": "MS-SSIM (dB)", "lpips": "LPIPS-squeeze (less is better)"}
-    measures = {name: label for name, label in measures.items() if _has(report.points, name)}
-    figure = Figure(figsize=(5 * len(measures), 4), layout="constrained")
+    measures = [name for name, value in MEASURES.items() if all(value(point) is not None for point in report.points)]
+    figure = Figure(figsize=(4.8 * len(measures), 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    for panel, (name, label) in zip(np.atleast_1d(figure.subplots(1, len(measures))), measures.items(), strict=True):
-        for codec, codec_label in report.labels.items():
+    for panel, measure in zip(np.atleast_1d(figure.subplots(1, len(measures))), measures, strict=True):
+        for number, (codec, label) in enumerate(report.labels.items()):
             points = [point for point in report.points if point.codec == codec]
-            style = {"linewidth": 2.5, "zorder": 3} if codec.startswith("bsq") else {"linewidth": 1.2}
-            rates = [point.bits_per_pixel for point in points]
-            panel.plot(rates, [getattr(point, name) for point in points], marker="o", label=codec_label, **style)
-        panel.set(xlabel="bits per pixel", ylabel=label)
+            width, above = (2.4, 3) if codec.startswith("bsq") else (1.2, 2)
+            panel.plot(
+                [point.bits_per_pixel for point in points],
+                _shown_values(points, measure),
+                label=label,
+                color=f"C{number % 10}",
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=5,
+                linewidth=width,
+                zorder=above,
+            )
+        panel.set(xlabel="bits per pixel", ylabel=AXES[measure])
+        panel.set_xlim(left=0)
         panel.grid(alpha=0.3)
-    figure.axes[0].legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(report.labels))
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 
 
-def side_by_side(report: CodecReport, target: int) -> bytes:
-    """The shown picture, original first, as each codec leaves it at rate number `target`."""
-    original = report.showcase.original
-    tiles = [("original", "", original.pixels)]
-    for written in report.showcase.written:
-        file = written.result
-        if file.target == target:
-            lpips = "" if file.lpips is None else f", LPIPS {file.lpips:.3f}"
-            caption = f"{file.bytes:,} bytes, {file.bits_per_pixel:.3f} bpp, {file.psnr:.2f} dB{lpips}"
-            tiles.append((report.labels[file.codec], caption, written.pixels))
+def side_by_side(report: CodecReport) -> bytes:
+    """The middle of each shown picture, original first, as every codec leaves it at the middle rate, as WebP.
+
+    Further ones of ours are left out: they differ in their priors, so their pixels do not.
+    """
+    blocks = [_block(report, showcase) for showcase in report.shown]
+    sheet = Image.new("RGB", (max(b.width for b in blocks), sum(b.height for b in blocks)), "white")
+    top = 0
+    for block in blocks:
+        sheet.paste(block, (0, top))
+        top += block.height
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="WEBP", quality=88, method=6)
+    return buffer.getvalue()
+
+
+def _block(report: CodecReport, showcase: Showcase) -> Image.Image:
+    """Rows of captioned crops of one picture."""
+    original = showcase.original
     height, width, _ = original.pixels.shape
-    columns = min(MOST_COLUMNS, len(tiles))
-    rows = math.ceil(len(tiles) / columns)
-    sheet = Image.new(
-        "RGB", (columns * (width + MARGIN) + MARGIN, rows * (height + CAPTION + MARGIN) + MARGIN), "white"
-    )
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(max(9, min(18, width // 24)))
+    tiles = [(f"{original.name}, original", f"{width} by {height}, the middle", original.pixels)]
+    first_ours = next((name for name in report.labels if name.startswith("bsq")), None)
+    for written in showcase.written:
+        file = written.result
+        if file.codec.startswith("bsq") and file.codec != first_ours:
+            continue
+        size = f"{file.bytes:,} B{'*' * file.over_budget}, {file.bits_per_pixel:.3f} bpp, {file.psnr:.2f} dB"
+        measures = [] if file.ms_ssim is None else [f"MS-SSIM {file.ms_ssim:.4f}"]
+        measures += [] if file.lpips is None else [f"LPIPS {file.lpips:.3f}"]
+        label = report.labels[file.codec] + (" (* larger: its smallest file)" if file.over_budget else "")
+        tiles.append((label, f"{size}\n{', '.join(measures)}", written.pixels))
+    wide, high = CROP + MARGIN, CROP + CAPTION + MARGIN
+    rows = -(-len(tiles) // COLUMNS)
+    block = Image.new("RGB", (min(COLUMNS, len(tiles)) * wide + MARGIN, rows * high + MARGIN), "white")
+    draw, font = ImageDraw.Draw(block), ImageFont.load_default(FONT)
     for number, (label, caption, pixels) in enumerate(tiles):
-        x = MARGIN + number % columns * (width + MARGIN)
-        y = MARGIN + number // columns * (height + CAPTION + MARGIN)
-        sheet.paste(Image.fromarray(pixels), (x, y))
-        draw.text((x, y + height + 2), f"{label}\n{caption}", fill="black", font=font, spacing=2)
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
-    return buffer.getvalue()
+        x, y = MARGIN + number % COLUMNS * wide, MARGIN + number // COLUMNS * high
+        block.paste(Image.fromarray(_middle(pixels)), (x, y))
+        draw.text((x, y + CROP + 1), f"{label}\n{caption}", fill="black", font=font, spacing=1)
+    return block
 
 
-def _has(points: tuple[Point, ...], name: str) -> bool:
-    return all(getattr(point, name) is not None for point in points)
+def _middle(pixels: np.ndarray) -> np.ndarray:
+    height, width, _ = pixels.shape
+    top, left = max(0, height - CROP) // 2, max(0, width - CROP) // 2
+    return np.ascontiguousarray(pixels[top : top + CROP, left : left + CROP])
+
+
+def _shown_values(points: list[Point], measure: str) -> list[float]:
+    """As people read them: LPIPS counts downwards in comparisons only."""
+    return [abs(value) for point in points if (value := MEASURES[measure](point)) is not None]

@@ -1,146 +1,80 @@
-"""Reports as people and programs read them. What enters: a `CodecReport`. What leaves: a table, and files in a folder.
+"""Reports as people and programs read them. What enters: a `CodecReport`. What leaves: tables, and files in a folder.
 
-`write` puts there report.json (everything), one {codec}.json with CompressAI's keys, report.md, rd.png and
-side_by_side_{n}.png, one for each rate.
+`write` puts there report.md (tables and pictures), rd.png, side_by_side.webp, report.json (settings, versions, means,
+Bjøntegaard differences), files.csv (a line for each file) and one {codec}.json with CompressAI's keys.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
 import platform
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from bsq.bench import plots
-from bsq.bench.bjontegaard import Curve, rate_difference
 from bsq.bench.codecs import CodecReport
-from bsq.bench.sweep import Point
+from bsq.bench.compare import MEASURES, NO_OVERLAP, SMALL_SHARE, Comparison, compare
+from bsq.bench.sweep import LPIPS_MIN_SIDE, FileResult, Point
 from bsq.data.files import Existing, write_file
-from bsq.errors import DataError, NumericsError
+from bsq.metrics.pixel import MS_SSIM_MIN_SIDE
 
 PROTOCOL = (
-    "Whole files in bytes, holding nothing but the picture (JPEG 2000 as a bare codestream). For each picture and rate "
-    "the largest file within the rate. RGB of the decoded file, whole numbers in 0 … 255; PSNR and MS-SSIM "
-    "(pytorch-msssim defaults) of each picture, then means over pictures; MS-SSIM in dB is −10·log10(1 − mean). "
-    "LPIPS v0.1 with SqueezeNet at full size. Seconds of one encode and one decode, the search left out."
+    "Rates: bytes of real files, all of a .bsq file (header, framing, digest), but of the others only what their "
+    "decoders must know: JPEG without application segments and comments, WebP and AVIF without RIFF and boxes, "
+    "JPEG 2000 and JPEG XL as bare codestreams; file_bytes in files.csv are those of the whole file. No file holds "
+    "metadata. For each picture and rate, the largest file within the rate.",
+    "Quality: the file read again, RGB, whole numbers in 0 … 255, the same functions for every codec; PSNR and MS-SSIM "
+    "(pytorch-msssim defaults) of each picture, then means over pictures; MS-SSIM in dB is −10·log10(1 − mean). LPIPS "
+    "v0.1 with SqueezeNet at full size.",
+    "Seconds: one encode from pixels to bytes in memory, one decode back, on the same number of threads for every "
+    "codec, the search for the rate left out, each codec warmed up once. CPU s are seconds of processor; s are by the "
+    "clock, which other work on the machine stretches.",
+    "Bjøntegaard: piecewise cubic (PCHIP) over log rate through the means, over the range both curves reach, never "
+    "beyond it.",
 )
-HEADINGS = ("codec", "≤ bpp", "bpp", "PSNR dB", "MS-SSIM dB", "LPIPS-squeeze", "encode s", "decode s")
-
-SAVINGS = ("PSNR", "MS-SSIM dB", "LPIPS-squeeze")
-
-
-@dataclass(frozen=True)
-class Saving:
-    """Bjøntegaard rate of a codec over the anchor in percent, negative saves bits; None where curves do not compare."""
-
-    codec: str
-    psnr: float | None
-    ms_ssim_db: float | None
-    lpips: float | None
+SECONDS = ("encode CPU s", "decode CPU s", "encode s", "decode s")
+HEADINGS = ("codec", "≤ bpp", "bpp", "file bpp", "PSNR dB", "MS-SSIM dB", "LPIPS", *SECONDS)
+LIBRARIES = ("bsq", "torch", "numpy", "pillow", "pillow-jxl-plugin", "pytorch-msssim")
 
 
-def savings(report: CodecReport) -> tuple[Saving, ...]:
-    """Of every codec over `settings.anchor`; empty when the anchor was not measured."""
-    if report.settings.anchor not in report.labels:
-        return ()
-    measures: tuple[Callable[[Point], float | None], ...] = (
-        lambda point: point.psnr,
-        lambda point: point.ms_ssim_db,
-        lambda point: None if point.lpips is None else -point.lpips,
-    )
-    return tuple(
-        Saving(codec, *(_saving(report, codec, measure) for measure in measures))
-        for codec in report.labels
-        if codec != report.settings.anchor
-    )
-
-
-def _saving(report: CodecReport, codec: str, measure: Callable[[Point], float | None]) -> float | None:
-    curves = []
-    try:
-        for name in (report.settings.anchor, codec):
-            # a codec that cannot go as low repeats its smallest file, which is one point of its curve
-            found = {p.bits_per_pixel: measure(p) for p in report.points if p.codec == name}
-            values = [value for value in found.values() if value is not None]
-            if len(values) < len(found):
-                return None
-            curves.append(Curve.of(list(found), values))
-        return rate_difference(*curves)
-    except (DataError, NumericsError):
-        return None
-
-
-def rows(report: CodecReport) -> list[tuple[str, ...]]:
-    """The table's cells; a rate marked * has pictures whose smallest file is above it."""
-    return [
-        (
-            report.labels[point.codec],
-            f"{point.budget_bits_per_pixel:.4f}",
-            f"{point.bits_per_pixel:.4f}" + ("*" if point.over_budget else ""),
-            f"{point.psnr:.2f}",
-            _cell(point.ms_ssim_db, 2),
-            _cell(point.lpips, 4),
-            f"{point.encoding_time:.3f}",
-            f"{point.decoding_time:.3f}",
-        )
-        for point in sorted(report.points, key=lambda point: point.target)
-    ]
-
-
-def table(report: CodecReport) -> Table:
-    """For the terminal: codecs grouped by rate."""
-    count = len({file.picture for file in report.files})
-    shown = Table(
-        title=f"{report.settings.folder.resolve().name}: means over {count} pictures",
-        caption="* smallest file above the rate",
-    )
-    for heading in HEADINGS:
-        shown.add_column(heading, justify="left" if heading == "codec" else "right")
-    cells = rows(report)
-    for number, row in enumerate(cells):
-        shown.add_row(*row, end_section=number + 1 == len(cells) or cells[number + 1][1] != row[1])
-    return shown
-
-
-def savings_table(report: CodecReport) -> Table:
-    """For the terminal: Bjøntegaard rates over the anchor; without rows when it was not measured."""
-    shown = Table(title=f"rate over {report.settings.anchor} at equal quality (Bjøntegaard)")
-    for heading in ("codec", *SAVINGS):
-        shown.add_column(heading, justify="left" if heading == "codec" else "right")
-    for saving in savings(report):
-        shown.add_row(report.labels[saving.codec], *_savings_cells(saving))
-    return shown
+def summary(report: CodecReport) -> str:
+    """Quality at equal bytes (a column a codec), Bjøntegaard differences and seconds, in Markdown."""
+    parts = [_matched_table(report, name) for name in _measured(report)]
+    return "\n".join([*parts, _comparison_table(report), _seconds_table(report), *_remarks(report)])
 
 
 def markdown(report: CodecReport) -> str:
-    """The same table, Bjøntegaard rates, and the protocol."""
-    lines = [_line(HEADINGS), _line(["---"] * len(HEADINGS)), *(_line(row) for row in rows(report)), ""]
-    found = savings(report)
-    if found:
-        head = (f"rate over {report.labels[report.settings.anchor]} at equal", *SAVINGS)
-        lines += [_line(head), _line(["---"] * len(head))]
-        lines += [_line([report.labels[s.codec], *_savings_cells(s)]) for s in found]
-        lines.append("")
-    lines += [f"- {report.labels[name]}: {words}" for name, words in report.descriptions.items()]
-    return "\n".join([*lines, f"- {PROTOCOL}", "- * the smallest file of some pictures is above the rate", ""])
+    """The summary, every point, the settings and the protocol."""
+    count = len({file.picture for file in report.files})
+    head = f"# Codecs on {report.settings.folder.resolve().name}: {count} pictures\n"
+    pictures = "![Quality over rate](rd.png)\n\n![Pictures at equal bytes](side_by_side.webp)\n"
+    points = _table(HEADINGS, (_point_cells(report, point) for point in report.points))
+    how = [f"- {report.labels[name]}: {words}" for name, words in report.descriptions.items()]
+    versions = ", ".join(f"{name} {number}" for name, number in _versions().items())
+    threads = f"{report.settings.threads} thread{'s' * (report.settings.threads > 1)}"
+    how += [f"- {words}" for words in PROTOCOL] + [f"- {threads}; {platform.machine()}; {versions}"]
+    return "\n".join([head, pictures, summary(report), "## Every point\n", points, "## How\n", *how, ""])
 
 
 def as_json(report: CodecReport) -> dict[str, Any]:
-    """Everything but pictures."""
+    """Everything but single files."""
     return {
-        "settings": report.settings.shown(),
+        "settings": report.settings.for_reports(),
         "protocol": PROTOCOL,
         "machine": platform.platform(),
-        "versions": {name: _version(name) for name in ("bsq", "pillow", "torch", "pytorch-msssim")},
-        "codecs": report.descriptions,
+        "versions": _versions(),
+        "pictures": len({file.picture for file in report.files}),
+        "skipped": [asdict(one) for one in report.skipped],
+        "codecs": {name: {"label": report.labels[name], "how": how} for name, how in report.descriptions.items()},
         "points": [asdict(point) for point in report.points],
-        "bjontegaard": [asdict(saving) for saving in savings(report)],
-        "files": [asdict(file) for file in report.files],
+        "anchor": report.anchor,
+        "bjontegaard": [asdict(one) for one in compare(report)],
     }
 
 
@@ -161,40 +95,151 @@ def compressai_json(report: CodecReport, codec: str) -> dict[str, Any]:
     }
 
 
+def files_csv(files: Sequence[FileResult]) -> str:
+    """A line for each file; what was not measured is left blank."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    rows = [asdict(file) for file in files]
+    writer.writerow(rows[0])
+    writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()] for row in rows)
+    return text.getvalue()
+
+
 def write(report: CodecReport, out: Path) -> tuple[Path, ...]:
     """Writes all files into the folder `out`, over older ones; returns their paths. Raises MediaError."""
-    files = {"report.json": _dump(as_json(report)), "report.md": markdown(report).encode()}
+    files = {"report.md": markdown(report).encode(), "report.json": _dump(as_json(report))}
     files |= {f"{codec}.json": _dump(compressai_json(report, codec)) for codec in report.labels}
-    files["rd.png"] = plots.rate_distortion(report)
-    for target in sorted({point.target for point in report.points}):
-        files[f"side_by_side_{target + 1}.png"] = plots.side_by_side(report, target)
+    files |= {"files.csv": files_csv(report.files).encode(), "rd.png": plots.rate_distortion(report)}
+    if report.shown:
+        files["side_by_side.webp"] = plots.side_by_side(report)
     for name, data in files.items():
         write_file(out / name, data, Existing.REPLACE)
     return tuple(out / name for name in files)
 
 
+def _measured(report: CodecReport) -> list[str]:
+    return [name for name, value in MEASURES.items() if all(value(point) is not None for point in report.points)]
+
+
+def _matched_table(report: CodecReport, measure: str) -> str:
+    """A row for each rate, a column for each codec that was held to it (further ones of ours keep their own rates)."""
+    points = {(point.codec, point.target): point for point in report.points}
+    targets = sorted({point.target for point in report.points})
+    first, *others = report.labels
+    rates = [points[first, target].budget_bits_per_pixel for target in targets]
+    held = [c for c in others if [points[c, target].budget_bits_per_pixel for target in targets] == rates]
+    rows = [
+        [f"{rate:.4f}", *(_quality_cell(points[codec, target], measure) for codec in (first, *held))]
+        for rate, target in zip(rates, targets, strict=True)
+    ]
+    return _table((f"{measure} at ≤ bpp", *(report.labels[codec] for codec in (first, *held))), rows)
+
+
+def _quality_cell(point: Point, measure: str) -> str:
+    value = MEASURES[measure](point)
+    assert value is not None
+    return f"{abs(value):.{3 if measure == 'LPIPS' else 2}f}" + "*" * bool(point.over_budget)
+
+
+def _comparison_table(report: CodecReport) -> str:
+    found = compare(report)
+    if not any(one.reason in ("", NO_OVERLAP) for one in found):
+        return "".join(f"No Bjøntegaard differences: {reason}.\n" for reason in sorted({one.reason for one in found}))
+    measures = list(dict.fromkeys(one.measure for one in found))
+    head = [f"beside {report.labels[report.anchor]}"]
+    head += [text for measure in measures for text in (f"rate at equal {measure}", f"{measure} at equal rate")]
+    rows = []
+    for codec in dict.fromkeys(one.codec for one in found):
+        cells = [cell for one in found if one.codec == codec for cell in _comparison_cells(one)]
+        rows.append([report.labels[codec], *cells])
+    return _table(head, rows)
+
+
+def _comparison_cells(one: Comparison) -> tuple[str, str]:
+    missing = one.reason or "–"
+    mark = " †" if one.common_share < SMALL_SHARE else ""
+    rate = missing if one.rate_percent is None else f"{one.rate_percent:+.1f} %{mark}"
+    if one.quality is None:
+        return rate, missing
+    return rate, f"{-one.quality:+.3f}" if one.measure == "LPIPS" else f"{one.quality:+.2f}"
+
+
+def _seconds_table(report: CodecReport) -> str:
+    middle = max(point.target for point in report.points) // 2
+    rows = [(report.labels[point.codec], *_seconds_cells(point)) for point in report.points if point.target == middle]
+    return _table(("a picture at the middle rate", *SECONDS), rows)
+
+
+def _remarks(report: CodecReport) -> list[str]:
+    """What the marks mean, and what is missing and why."""
+    lines = []
+    if any(point.over_budget for point in report.points):
+        lines.append("\\* the smallest file of some pictures is above the rate.")
+    found = compare(report)
+    if any(one.rate_percent is not None and one.common_share < SMALL_SHARE for one in found):
+        lines.append(f"† over less than {SMALL_SHARE:.0%} of the anchor's range: the curves hardly meet.")
+    if any(one.reason == NO_OVERLAP for one in found):
+        lines.append("no overlap: the curves have no quality (or rate) in common.")
+    if any(file.ms_ssim is None for file in report.files):
+        small = len({file.picture for file in report.files if file.ms_ssim is None})
+        lines.append(f"MS-SSIM needs sides of {MS_SSIM_MIN_SIDE} pixels: left blank, {small} pictures are smaller.")
+    if report.settings.perceptual != "none" and any(file.lpips is None for file in report.files):
+        lines.append(f"LPIPS needs sides of {LPIPS_MIN_SIDE} pixels: left blank, some pictures are smaller.")
+    if report.skipped:
+        lines.append(f"{len(report.skipped)} pictures could not be measured: {_listed(report)}")
+    return [f"{line}\n" for line in lines]
+
+
+def _listed(report: CodecReport) -> str:
+    return "; ".join(f"{one.picture} ({one.reason})" for one in report.skipped)
+
+
+def _point_cells(report: CodecReport, point: Point) -> tuple[str, ...]:
+    return (
+        report.labels[point.codec],
+        f"{point.budget_bits_per_pixel:.4f}",
+        f"{point.bits_per_pixel:.4f}" + "*" * bool(point.over_budget),
+        f"{point.file_bits_per_pixel:.4f}",
+        f"{point.psnr:.2f}",
+        "–" if point.ms_ssim_db is None else f"{point.ms_ssim_db:.2f}",
+        "–" if point.lpips is None else f"{point.lpips:.4f}",
+        *_seconds_cells(point),
+    )
+
+
+def _seconds_cells(point: Point) -> tuple[str, ...]:
+    return tuple(
+        f"{value:.3f}" for value in (point.encoding_cpu, point.decoding_cpu, point.encoding_time, point.decoding_time)
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def _dump(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()
+    """Strict JSON: what is infinite (the PSNR of equal pictures) becomes null."""
+    return (json.dumps(_finite(content), indent=1, allow_nan=False) + "\n").encode()
 
 
-def _cell(value: float | None, places: int) -> str:
-    return "–" if value is None else f"{value:.{places}f}"
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
 
 
-def _savings_cells(saving: Saving) -> list[str]:
-    return [_percent(value) for value in (saving.psnr, saving.ms_ssim_db, saving.lpips)]
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.1f} %"
-
-
-def _line(cells: Any) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bsq.cli.batch import Bar
+from bsq.cli.batch import SOME_FAILED, Bar
 from bsq.cli.failures import say
 
 bench = typer.Typer(help="Measure on a folder of pictures, and set systems side by side.", no_args_is_help=True)
@@ -18,7 +18,9 @@ bench = typer.Typer(help="Measure on a folder of pictures, and set systems side 
 CODECS_EPILOG = """
 **Example**
 
-`bsq bench codecs kodak/ -o out/codecs` · JPEG, JPEG 2000, WebP, AVIF and .bsq files of equal size
+`bsq bench codecs kodak/ -o out/codecs` · JPEG, JPEG 2000, WebP, AVIF, JPEG XL and .bsq files of equal size
+
+`bsq bench codecs photos/ -o out/some -c bsq -c avif -b 9 -b 18 -b 27 -b 36` · two of them, at four sizes
 """
 
 RECONSTRUCTION_EPILOG = """
@@ -33,6 +35,17 @@ class Rates(StrEnum):
 
     fixed = "fixed"
     matched = "matched"
+
+
+class CodecName(StrEnum):
+    """What can be compared."""
+
+    bsq = "bsq"
+    jpeg = "jpeg"
+    jpeg2000 = "jpeg2000"
+    webp = "webp"
+    avif = "avif"
+    jpegxl = "jpegxl"
 
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Its pictures are measured, by name.")]
@@ -50,28 +63,70 @@ Pictures = Annotated[int | None, typer.Option("--pictures", metavar="N", min=1, 
 def codecs(
     folder: Folder,
     output: Output,
+    chosen: Annotated[
+        list[CodecName] | None,
+        typer.Option("--codec", "-c", help="May be repeated.  [default: all; jpegxl where it is installed]"),
+    ] = None,
     model: Model = "biscuit-s",
-    bits: Bits = None,
+    bits: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--bits", "-b", metavar="K", help="Bits of a code; may be repeated.  [default: eighths of a code]"
+        ),
+    ] = None,
+    priors: Annotated[
+        list[str] | None,
+        typer.Option("--prior", metavar="PRIOR", help="auto, learned, adaptive, raw; the first sets matched rates."),
+    ] = None,
     rates: Annotated[
-        Rates, typer.Option("--rates", help="fixed: bits per pixel; matched: the sizes of our own files.")
-    ] = Rates.matched,
+        Rates | None,
+        typer.Option("--rates", help="matched: sizes of our own files; fixed: the same bits per pixel for all."),
+    ] = None,
+    anchor: Annotated[
+        str | None, typer.Option("--anchor", metavar="CODEC", help="Bjøntegaard differences are relative to it.")
+    ] = None,
+    shown: Annotated[
+        list[str] | None, typer.Option("--show", metavar="NAME", help="Picture to set side by side; may be repeated.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="For every codec.")] = 1,
     pictures: Pictures = None,
 ) -> None:
     """Compare real files of equal size: classical codecs and ours."""
     from bsq.bench import report
-    from bsq.bench.codecs import CodecBenchSettings, FixedRates, MatchedRates, run
-    from bsq.bench.ours import OursSettings
+    from bsq.bench.classical import has_jpeg_xl
+    from bsq.bench.codecs import CodecBenchSettings, run
+    from bsq.codec.shelf import learned_prior, named_model
 
-    settings = CodecBenchSettings(
-        folder=folder,
-        ours=(OursSettings(model=model, bits=tuple(bits) if bits else None),),
-        rates=FixedRates() if rates is Rates.fixed else MatchedRates(),
-        pictures=pictures,
+    names = [name.value for name in chosen or CodecName if chosen or name is not CodecName.jpegxl or has_jpeg_xl()]
+    if not chosen and "jpegxl" not in names:
+        say("JPEG XL is left out; pip install 'bsq[jpegxl]' adds it")
+    rates = rates or (Rates.matched if "bsq" in names else Rates.fixed)
+    sweep = tuple(bits) if bits else "eighths" if rates is Rates.matched else "all"
+    tokenizer = named_model(model) if "bsq" in names else None
+    both = tokenizer is not None and rates is Rates.matched and learned_prior(tokenizer) is not None
+    default = ("auto", "adaptive") if both else ("auto",)
+    ours = [{"model": model, "prior": prior, "bits": sweep} for prior in priors or default] if "bsq" in names else []
+    settings = CodecBenchSettings.model_validate(
+        {
+            "folder": folder,
+            "codecs": [{"kind": name} for name in names if name != "bsq"],
+            "ours": ours,
+            "rates": {"kind": rates.value},
+            "anchor": anchor,
+            "shown": shown or (),
+            "threads": threads,
+            "pictures": pictures,
+        }
     )
     with counting(str(folder)) as told:
-        measured = run(settings, on_picture=told)
-    typer.echo(report.markdown(measured))
+        measured = run(settings, tokenizer, told)
+    typer.echo(report.summary(measured))
     say("wrote " + ", ".join(map(str, report.write(measured, output))))
+    if measured.skipped:
+        for skipped in measured.skipped:
+            say(f"{skipped.picture}: {skipped.reason}")
+        say(f"{len(measured.skipped)} pictures could not be measured, each named above with its reason")
+        raise typer.Exit(SOME_FAILED)
 
 
 @bench.command("reconstruction", epilog=RECONSTRUCTION_EPILOG)
