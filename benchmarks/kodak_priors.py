@@ -132,7 +132,7 @@ def contenders(model: Tokenizer, masked: Path | None, causal: Path | None, head_
 
 
 def load_masked(run: Path, radices: tuple[int, ...]) -> MaskedPrior:
-    """The float prior of a run: its shape by its tensors; layers and passes by prior.json beside it, else as by default."""
+    """The float prior of a run: shape by its tensors; layers and passes by prior.json beside it, else the defaults."""
     tensors = run_tensors(run)
     beside = (run if run.is_dir() else run.parent) / SETTINGS_FILE
     base = MaskedSettings.model_validate(read_record(beside.parent)["settings"]) if beside.exists() else None
