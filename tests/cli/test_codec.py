@@ -126,6 +126,52 @@ def test_bits_and_verify(run: Run) -> None:
     assert sizes == sorted(set(sizes))
 
 
+def test_a_target_is_met_from_below(run: Run) -> None:
+    save_picture("a.png", picture(64, 64))
+    sizes = []
+    for bits in range(1, 13):
+        run("encode", "a.png", "-f", "--bits", str(bits))
+        sizes.append(Path("a.bsq").stat().st_size)
+    for target in ("--target-bpp=0.25", "--target-bytes=128"):
+        done = run("encode", "a.png", "-f", "--verify", target)
+        assert done.exit_code == 0
+        assert Path("a.bsq").stat().st_size == max(size for size in sizes if size <= 128)
+        assert f"{sizes.index(Path('a.bsq').stat().st_size) + 1} bits a token" in done.stderr
+    done = run("encode", "a.png", "-f", "--target-bytes", str(sizes[0] - 1))
+    assert done.exit_code == 16
+    assert done.stderr.startswith(f"error: a.png: cannot be coded in {sizes[0] - 1} bytes")
+    assert f"takes {sizes[0]}" in done.stderr
+    save_picture("b.png", picture(8, 8))  # of many, those that cannot be that small are named, the rest is done
+    assert run("encode", "a.png", "b.png", "-o", "out/", "--target-bpp", "0.3").exit_code == 1
+    assert names("out") == ["a.bsq"]
+
+
+def test_what_is_left_of_a_stream(run: Run) -> None:
+    save_picture("a.png", picture(64, 128))
+    run("encode", "a.png", "--prior", "adaptive")
+    data = Path("a.bsq").read_bytes()
+    Path("whole.bsq").write_bytes(data)
+    Path("part.bsq").write_bytes(data[:-2])
+    Path("bad.bsq").write_bytes(damage(data, len(data) - 30))
+    assert run("decode", "part.bsq").exit_code == 15
+    assert run("decode", "bad.bsq").exit_code == 14
+    done = run("decode", "--allow-truncated", "whole.bsq")
+    assert done.exit_code == 0
+    assert "note" not in done.stderr
+    done = run("decode", "--allow-truncated", "part.bsq")
+    assert done.exit_code == 0
+    note = f"note: part.bsq ends early ({len(data) - 2} bytes are there): 100 % of the digits can be used"
+    assert done.stderr.startswith(note)
+    assert open_picture("part.png").shape == (64, 128, 3)
+    for fill in ("prior", "zero"):
+        done = run("decode", "--allow-truncated", "-f", "--fill", fill, "bad.bsq")
+        assert done.exit_code == 0
+        assert done.stderr.startswith(f"note: bad.bsq is damaged ({len(data)} bytes are there): ")
+    assert run("decode", "--allow-truncated", "-f", "bad.bsq", "part.bsq", "whole.bsq").exit_code == 0
+    Path("header.bsq").write_bytes(data[:20])
+    assert run("decode", "--allow-truncated", "header.bsq").exit_code == 15
+
+
 def test_folders_keep_their_shape(run: Run) -> None:
     for name in ("in/a.png", "in/deep/b.jpg", "in/deep/er/c.webp"):
         save_picture(name, picture())
@@ -184,7 +230,7 @@ def damage(data: bytes, place: int) -> bytes:
     [
         (lambda data: b"", 11, "is empty"),
         (lambda data: b"\xff\xd8\xff a jpeg, say", 10, "not a .bsq"),
-        (lambda data: data[:8] + b"\x02" + data[9:], 12, "upgrade bsq"),
+        (lambda data: data[:8] + b"\x03" + data[9:], 12, "upgrade bsq"),
         (lambda data: damage(data, 12), 14, "checksum"),
         (lambda data: damage(data, len(data) // 2), 14, "checksum"),
         (lambda data: damage(data, len(data) - 1), 14, "digest"),
@@ -204,6 +250,12 @@ def test_every_bad_stream_has_its_own_code(run: Run, change: Callable[[bytes], b
     assert len(done.stderr.splitlines()) <= 2
     assert "Traceback" not in done.stderr
     assert names() == ["a.bsq", "a.png", "bad.bsq"]
+
+
+def test_a_way_to_fill_needs_something_to_fill(run: Run) -> None:
+    done = run("decode", "a.bsq", "--fill", "zero")
+    assert done.exit_code == 2
+    assert "needs --allow-truncated" in done.stderr
 
 
 def test_the_wrong_model(run: Run, other_model: Path) -> None:
@@ -241,6 +293,11 @@ def test_limits(run: Run) -> None:
         (["a.png", "-o", "text.png/b.bsq"], 5, "a part of its path is a file"),
         (["a.png", "-o", "/dev/full"], 5, "the disk is full"),
         (["a.png", "--nonsense"], 2, "No such option"),
+        (["a.png", "--target-bpp", "0"], 2, "must be a positive number"),
+        (["a.png", "--target-bpp", "nan"], 2, "must be a positive number"),
+        (["a.png", "--target-bytes", "0"], 2, "Invalid value"),
+        (["a.png", "--target-bytes", "9", "--target-bpp", "1"], 2, "give one of them"),
+        (["a.png", "--target-bytes", "9"], 16, "cannot be coded in 9 bytes"),
         ([], 2, "Missing argument"),
     ],
 )

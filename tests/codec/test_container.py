@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from streams import describe, samples
 
 from bsq.codec.checksum import crc32c
-from bsq.codec.container import MAGIC, Chunk, ContainerWriter, Form, read_container
+from bsq.codec.container import MAGIC, ContainerWriter, read_container
 from bsq.codec.fields import FieldReader, varint
+from bsq.codec.framing import Form, Place, blocks, first_crc
 from bsq.codec.header import Header, Limits, StreamInfo, header_body, read_header_body
-from bsq.codec.stream import inspect, read_available, read_codes, write_codes
+from bsq.codec.measure import inspect
+from bsq.codec.stream import read_available, read_codes, write_codes
 from bsq.errors import (
     CodesError,
     DamagedStreamError,
@@ -31,17 +33,20 @@ from bsq.errors import (
 ANY = Limits(pixels=2**62, frames=2**31, tokens=2**93, digits=2**103)
 
 
-def stream_of(body: bytes, rest: bytes = b"", version: bytes = b"\1\0") -> bytes:
+def stream_of(body: bytes, rest: bytes = b"", version: bytes = b"\2\0") -> bytes:
     """A stream with a sound checksum around any header."""
     head = MAGIC + version + varint(len(body)) + body
     return head + crc32c(head).to_bytes(4, "little") + rest
 
 
-def chunk_of(head: bytes, index: int, tag: int, payload: bytes) -> bytes:
-    """A chunk with a sound checksum, whatever it says."""
+def chunk_of(head: bytes, place: Place, tag: int, payload: bytes) -> bytes:
+    """A chunk with sound checksums, whatever it says."""
     frame = varint(tag) + varint(len(payload))
-    crc = crc32c(index.to_bytes(4, "little") + frame + payload, crc32c(head[:-4]))
-    return frame + crc.to_bytes(4, "little") + payload
+    out, crc = frame, first_crc(crc32c(head[:-4]), place, frame)
+    for block in blocks(len(payload)):
+        crc = crc32c(payload[block], crc)
+        out += payload[block] + crc.to_bytes(4, "little")
+    return out
 
 
 infos = st.builds(
@@ -117,9 +122,9 @@ def test_a_number_has_one_spelling(data: bytes) -> None:
         (MAGIC.replace(b"\r\n", b"\n") + bytes(50), DamagedStreamError, "text mode"),
         (MAGIC.replace(b"\n", b"\r\n") + bytes(50), DamagedStreamError, "text mode"),
         (bytes([MAGIC[0] & 0x7F]) + MAGIC[1:] + bytes(50), NotABsqStreamError, "not a .bsq stream"),
-        (stream_of(b"", version=b"\2\0"), NewerVersionError, "format 2.0"),
-        (stream_of(b"", version=b"\0\7"), DamagedStreamError, "no format 0.7"),
-        (MAGIC + b"\1\0" + varint(4097) + bytes(5000), DamagedStreamError, "at most 4096"),
+        (stream_of(b"", version=b"\3\0"), NewerVersionError, "format 3.0"),
+        (stream_of(b"", version=b"\1\0"), DamagedStreamError, "no format 1.0"),
+        (MAGIC + b"\2\0" + varint(4097) + bytes(5000), DamagedStreamError, "at most 4096"),
         (stream_of(b"\x80"), NewerVersionError, "header flag"),
         (stream_of(b""), DamagedStreamError, "longer than the header"),
     ],
@@ -209,11 +214,11 @@ def test_headers_that_contradict_themselves(kind: str) -> None:
 def test_later_minor_versions_may_add_what_can_be_skipped() -> None:
     sample = samples()["coded picture"]
     body = header_body(inspect_header(sample.data))
-    head = stream_of(body + varint(6) + varint(3) + b"new", version=b"\1\7")
+    head = stream_of(body + varint(6) + varint(3) + b"new", version=b"\2\7")
     chunks = inspect(sample.data).chunks
-    later = head + chunk_of(head, 0, 9 << 2 | 2, b"a colour profile, say")
+    later = head + chunk_of(head, Place(0, 0), 9 << 2 | 2, b"a colour profile, say")
     for index, chunk in enumerate(chunks):
-        later += chunk_of(head, index + 1, chunk.steps << 2 | chunk.form.value, chunk.payload)
+        later += chunk_of(head, Place(0, index + 1), chunk.steps << 2 | chunk.form.value, chunk.payload)
     later += sample.data[-9:]
     assert read_codes(later, [sample.prior]).codes == sample.codes
     assert read_container(later, Limits()).minor == 7
@@ -225,7 +230,7 @@ def test_later_minor_versions_may_demand_what_must_be_understood() -> None:
     with pytest.raises(NewerVersionError, match="record 7"):
         inspect(stream_of(body + varint(7) + varint(0)))
     head = stream_of(body)
-    data = head + chunk_of(head, 0, 5 << 2 | 3, b"") + sample.data[-9:]
+    data = head + chunk_of(head, Place(0, 0), 5 << 2 | 3, b"") + sample.data[-9:]
     with pytest.raises(NewerVersionError, match="chunk kind 5"):
         read_codes(data, [sample.prior])
     with pytest.raises(NewerVersionError, match="prior number 5"):
@@ -235,14 +240,21 @@ def test_later_minor_versions_may_demand_what_must_be_understood() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=40)), max_size=8), st.sampled_from(sorted(samples())))
-def test_sound_checksums_around_any_chunks(chunks: list[tuple[int, bytes]], name: str) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=40), st.booleans()), max_size=8),
+    st.sampled_from(sorted(samples())),
+)
+def test_sound_checksums_around_any_chunks(chunks: list[tuple[int, bytes, bool]], name: str) -> None:
     """Empty, overlapping, missing, oversized chunks by someone who can compute a CRC: errors, never wrong codes."""
     sample = samples()[name]
     head = sample.data[: inspect(sample.data).header]
     data = head
-    for index, (tag, payload) in enumerate(chunks):
-        data += chunk_of(head, index, tag, payload)
+    place = Place(0, 0)
+    for tag, payload, in_next_group in chunks:
+        if in_next_group and place != (0, 0):
+            place = Place(place.group + 1, 0)
+        data += chunk_of(head, place, tag, payload)
+        place = Place(place.group, place.number + 1)
     data += sample.data[-9:]
     with pytest.raises((DamagedStreamError, NewerVersionError, TruncatedStreamError)):
         read_codes(data, [sample.prior])
@@ -253,8 +265,9 @@ def test_sound_checksums_around_any_chunks(chunks: list[tuple[int, bytes]], name
 def test_chunks_are_bound_to_their_place_and_stream() -> None:
     header = inspect_header(samples()["raw picture"].data)
     writer = ContainerWriter(header)
+    writer.begin_group()
     for payload in (b"first", b"other"):
-        writer.add(Chunk(Form.RAW, 1, payload))
+        writer.add(Form.RAW, 1, payload)
     data = writer.finish(bytes(8))
     start = len(data) - 9 - 2 * 11
     assert read_container(data, Limits()).trouble is None

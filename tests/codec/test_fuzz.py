@@ -14,7 +14,8 @@ from bsq.codec.checksum import crc32c
 from bsq.codec.container import MAGIC, read_container
 from bsq.codec.fields import varint
 from bsq.codec.header import Limits
-from bsq.codec.stream import inspect, read_available, read_codes
+from bsq.codec.measure import inspect
+from bsq.codec.stream import read_available, read_codes
 from bsq.errors import StreamError
 from bsq.prior.uniform import UniformPrior
 
@@ -48,9 +49,9 @@ def resign(data: bytes, header: int, length: int, rng: random.Random) -> bytes:
     body = mutate(data[11 : header - 4], rng)[:127]
     head = MAGIC + data[8:10] + varint(len(body)) + body
     crc = crc32c(head)
-    frame, payload = data[header : header + 2], data[header + 6 : header + 6 + length]
-    chunk_crc = crc32c(bytes(4) + frame + payload, crc)
-    chunk = frame + chunk_crc.to_bytes(4, "little") + payload
+    frame, payload = data[header : header + 2], data[header + 2 : header + 2 + length]
+    chunk_crc = crc32c(bytes(8) + frame + payload, crc)
+    chunk = frame + payload + chunk_crc.to_bytes(4, "little")
     return head + crc.to_bytes(4, "little") + chunk + data[header + 6 + length :]
 
 

@@ -13,8 +13,9 @@ import torch
 import bsq
 from bsq.codec import shelf
 from bsq.codec.header import Limits
+from bsq.codec.measure import inspect
 from bsq.codec.picture import compress, decompress, describe, verify
-from bsq.codec.stream import inspect, read_codes, write_codes
+from bsq.codec.stream import read_codes, write_codes
 from bsq.codes import Codes
 from bsq.data.pictures import encode_picture, to_pixels, to_uint8
 from bsq.errors import CheckpointError, LimitError, MediaError, SettingsError, ShapeError, WrongModelError

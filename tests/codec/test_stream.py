@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import EchoPrior, Sample, describe, likely_codes, sample, samples
 
-from bsq.codec.container import Form
-from bsq.codec.stream import check_tokenizer, inspect, read_available, read_codes, short_hash, write_codes
+from bsq.codec.framing import Form, blocks
+from bsq.codec.measure import inspect
+from bsq.codec.stream import check_tokenizer, read_available, read_codes, short_hash, write_codes
 from bsq.codes import Codes
 from bsq.errors import (
     CodesError,
@@ -74,8 +76,8 @@ def test_golden_stream() -> None:
     digits = torch.tensor([[(7 * token + digit * digit) // 3 % 2 for digit in range(9)] for token in range(12)])
     data = write_codes(Codes(digits.reshape(1, 1, 3, 4, 9), (2,) * 9), info, UniformPrior())
     assert data == bytes.fromhex(
-        "8f6273710d0a1a0a01000f06141e080c09000102030405060700d5e68c17250eb5eed7c31c738ec71e38c7138e1c738e"
-        "c710037ebe11df1900861e"
+        "8f6273710d0a1a0a02000f06141e080c09000102030405060700a8e03706250e1c738ec71e38c7138e1c738ec710ac96"
+        "67f3037ebe11df1900861e"
     )
 
 
@@ -85,8 +87,8 @@ def test_golden_coded_stream() -> None:
     data = write_codes(Codes(digits.reshape(1, 1, 5, 5, 5), info.radices), info, EchoPrior())
     assert [chunk.form for chunk in inspect(data).chunks] == [Form.CODED]
     assert data == bytes.fromhex(
-        "8f6273710d0a1a0a0100254a28280805050302020300010203040506070474696e7904046563686f6563686f2d303031"
-        "720611012815a6c10b58c46c5d08c9256ab6293154cbfab2b7fb55e480c4a40329b2f52a7281e902"
+        "8f6273710d0a1a0a0200254a28280805050302020300010203040506070474696e7904046563686f6563686f2d303031"
+        "fe4fbd622815c46c5d08c9256ab6293154cbfab2b7fb55e480c4a45f70ee1b0329b2f52a7281e902"
     )
 
 
@@ -137,14 +139,51 @@ def test_every_prefix_is_an_error_and_what_is_there_is_right(name: str) -> None:
     assert shares[-1] == kind.codes.digits.numel()
 
 
+def test_every_byte_of_a_cut_stream_counts() -> None:
+    """Seven bytes more, of which four may be a checksum, are digits more; all are right."""
+    for kind in (sample((2,) * 36, height=80, width=120), sample((2, 3, 7) * 4, UniformPrior(), height=80, width=120)):
+        data, parts = kind.data, inspect(kind.data)
+        counts = []
+        for size in range(parts.header + 150, len(data) - 20, 7):
+            some = read_available(data[:size], [kind.prior])
+            assert torch.equal(some.codes.digits[0][some.known], kind.codes.digits[0][some.known])
+            counts.append(int(some.known.sum()))
+        assert counts == sorted(set(counts))
+        assert some.known.float().mean() > 0.9
+
+
 def test_a_cut_keeps_the_important_digits() -> None:
     kind = sample((2,) * 36, UniformPrior(), height=256, width=384)
     data = kind.data
     some = read_available(data[: len(data) // 2], [])
     depth = some.known[0].sum(-1)
-    assert (depth == depth[0, 0]).all()
-    assert 0 < depth[0, 0] < 36
-    assert some.known[..., : int(depth[0, 0])].all()
+    assert depth.max() - depth.min() <= 1
+    assert 0 < depth.min() < depth.max() < 36
+    assert some.known[..., : int(depth.min())].all()
+
+
+def test_bytes_without_a_checksum_are_counted() -> None:
+    kind = sample((2,) * 36, height=256, width=384)
+    parts = inspect(kind.data)
+    assert parts.payload > 1024
+    start = parts.header + parts.framing - 4 * len(list(blocks(parts.payload)))
+    for end, checks in ((128, 1), (512, 2)):
+        cut = start + end + 4 * checks
+        assert read_available(kind.data[:cut], [kind.prior]).unchecked == 0
+        assert read_available(kind.data[: cut + 9], [kind.prior]).unchecked == 9
+        assert read_available(kind.data[: cut - 1], [kind.prior]).unchecked == (384 if end == 512 else 0)
+    assert read_codes(kind.data, [kind.prior]).unchecked == 0
+
+
+def test_a_head_that_nothing_vouches_for_is_not_used() -> None:
+    """A length made larger looks like a cut; no digit may come of it."""
+    kind = sample((2,) * 9, UniformPrior())
+    data, parts = bytearray(kind.data), inspect(kind.data)
+    assert parts.payload < 128
+    data[parts.header + 1] += 20
+    some = read_available(bytes(data), [])
+    assert isinstance(some.trouble, TruncatedStreamError)
+    assert not some.known.any()
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -178,15 +217,52 @@ def test_every_byte_value_anywhere_is_found_and_never_taken_for_codes() -> None:
 
 def test_damage_ends_what_is_available() -> None:
     kind = sample((2,) * 36, height=256, width=384)
-    data = bytearray(kind.data)
     parts = inspect(kind.data)
-    data[parts.header + parts.chunks[0].framed + 50] ^= 4
-    with pytest.raises(DamagedStreamError, match="chunk 1"):
-        read(bytes(data), kind)
+    shares = []
+    for place in (50, 300, 1500):
+        data = bytearray(kind.data)
+        data[parts.header + place] ^= 4
+        with pytest.raises(DamagedStreamError, match="checksum"):
+            read(bytes(data), kind)
+        some = read_available(bytes(data), [kind.prior])
+        assert isinstance(some.trouble, DamagedStreamError)
+        assert some.unchecked == 0
+        assert torch.equal(some.codes.digits[0][some.known], kind.codes.digits[0][some.known])
+        shares.append(int(some.known.sum()))
+    assert shares[0] == 0 < shares[1] < shares[2] < some.known.numel()
+
+
+@pytest.mark.parametrize("where", ["head", "tag", "first block", "last block", "two groups"])
+def test_groups_behind_a_damaged_one_are_read(where: str) -> None:
+    video = {"frames": 9, "frame_rate": Fraction(25), "frames_per_group": 2}
+    kind = sample((2,) * 30, height=160, width=240, **video)
+    data, parts = bytearray(kind.data), inspect(kind.data)
+    assert [chunk.group for chunk in parts.chunks] == [0, 1, 2, 3, 4]
+    starts = np.cumsum([parts.header, *(chunk.framed for chunk in parts.chunks)])
+    start, behind = int(starts[1]), int(starts[2])
+    assert behind - start > 400
+    match where:
+        case "head":
+            data[start + 2] ^= 0x40  # the length, behind a tag of two bytes
+        case "tag":
+            data[start] ^= 0x40
+        case "first block":
+            data[start + 60] ^= 1
+        case "last block":
+            data[behind - 20] ^= 1
+        case _:
+            data[behind - 20] ^= 1
+            data[int(starts[3]) + 50] ^= 1
     some = read_available(bytes(data), [kind.prior])
-    assert isinstance(some.trouble, DamagedStreamError)
-    assert 0 < some.known.sum() < some.known.numel()
+    assert isinstance(some.trouble, DamagedStreamError if where != "head" else StreamError)
     assert torch.equal(some.codes.digits[0][some.known], kind.codes.digits[0][some.known])
+    groups = [some.known[frames].float().mean() for frames in (slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8))]
+    assert groups[0] == 1
+    assert groups[1] < 1
+    assert (groups[1] > 0) == (where in ("last block", "two groups"))
+    assert groups[2] == (where != "head")
+    assert groups[3] == (where not in ("head", "two groups"))
+    assert some.known[8].all() == (where != "head")
 
 
 def test_bytes_after_the_end_are_damage() -> None:
@@ -286,6 +362,7 @@ def test_groups_of_frames_start_afresh() -> None:
     assert [grid.frames for grid in grouped.info.groups] == [2, 2, 1]
     assert torch.equal(whole.codes.digits, grouped.codes.digits)
     first = inspect(grouped.data)
+    assert [chunk.group for chunk in first.chunks] == [0, 1, 2]
     cut = first.header + first.chunks[0].framed
     some = read_available(grouped.data[:cut], [grouped.prior])
     assert some.known[:2].all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
@@ -34,6 +35,8 @@ ENCODE_EPILOG = """
 
 `bsq encode photo.jpg -o small.bsq --bits 9 --verify` · a quarter of the default model's 36 bits, read back and compared
 
+`bsq encode photo.jpg --target-bpp 0.15` · as many bits as make a file of at most 0.15 bits per pixel
+
 `bsq encode *.png holiday/ -o small/` · many; folders are searched at any depth and keep their shape
 
 `cat photo.jpg | bsq encode - > photo.bsq` · in a pipe
@@ -51,6 +54,8 @@ DECODE_EPILOG = """
 `bsq decode small/ -o pictures/ --format jpg` · many
 
 `bsq decode - < photo.bsq > photo.png` · in a pipe
+
+`bsq decode --allow-truncated part.bsq` · what there is of a file that was cut short or damaged; says what was missing
 """
 
 
@@ -61,6 +66,13 @@ class PriorChoice(StrEnum):
     learned = "learned"
     adaptive = "adaptive"
     raw = "raw"
+
+
+class FillChoice(StrEnum):
+    """What stands for tokens that are missing, by the names the command line gives it."""
+
+    prior = "prior"
+    zero = "zero"
 
 
 class PictureFormat(StrEnum):
@@ -97,6 +109,13 @@ def encode(
     ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Bundled name, folder or hub id.")] = "biscuit-s",
     prior: Annotated[PriorChoice, typer.Option("--prior", help="What drives the entropy coder.")] = PriorChoice.auto,
+    target_bpp: Annotated[
+        float | None,
+        typer.Option("--target-bpp", metavar="X", help="Keep as many bits as fit into X bits per pixel of file."),
+    ] = None,
+    target_bytes: Annotated[
+        int | None, typer.Option("--target-bytes", metavar="N", min=1, help="Keep as many bits as fit into N bytes.")
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     check: Annotated[bool, typer.Option("--verify", help="Read each file back before reporting it.")] = False,
@@ -108,6 +127,7 @@ def encode(
     from bsq.codec.shelf import named_model, prior_called
     from bsq.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture
 
+    target = choose_target(target_bpp, target_bytes)
     naming = Naming(lambda path: path.with_suffix(SUFFIX), lambda path: path.with_name(path.name + SUFFIX))
     jobs = plan(sources, output, PICTURE_SUFFIXES, naming)
     refuse_terminal(jobs)
@@ -118,11 +138,11 @@ def encode(
         check_free(job.target, force)
         start, source = time.perf_counter(), read(job.source)
         picture = read_picture(source, MAX_PIXELS if max_pixels is None else max_pixels)
-        data = compress(picture.pixels, tokenizer, bits, chosen)
+        data = compress(picture.pixels, tokenizer, bits, chosen, target(*picture.pixels.shape[:2]))
         if check:
             verify(data, tokenizer)
         write(job.target, data, force)
-        line = encoded_line(job, picture.pixels.shape[:2], len(data), time.perf_counter() - start)
+        line = encoded_line(job, picture.pixels.shape[:2], data, time.perf_counter() - start)
         return Done(line, len(source), len(data), picture.notes)
 
     run_batch(jobs, work, Manner("encoded", quiet, debugging(ctx)))
@@ -138,6 +158,13 @@ def decode(
     format: Annotated[
         PictureFormat, typer.Option("--format", help="Of pictures whose name is not given.")
     ] = PictureFormat.png,
+    allow_truncated: Annotated[
+        bool, typer.Option("--allow-truncated", help="Decode what there is of files that were cut short or damaged.")
+    ] = False,
+    fill: Annotated[
+        FillChoice | None,
+        typer.Option("--fill", help="What stands for tokens that are missing; default: what the prior expects."),
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     max_pixels: MaxPixels = None,
@@ -145,9 +172,13 @@ def decode(
 ) -> None:
     """Turn .bsq files into pictures."""
     from bsq.codec.header import Limits
-    from bsq.codec.picture import decompress
+    from bsq.codec.picture import Recovered, decompress, recover
+    from bsq.codec.recover import Fill
     from bsq.codec.shelf import named_model
     from bsq.data.pictures import MAX_PIXELS, check_format, encode_picture
+
+    if fill is not None and not allow_truncated:
+        raise SettingsError("--fill says what to do about missing tokens; it needs --allow-truncated")
 
     suffix = f".{format.value}"
     jobs = plan(sources, output, frozenset({SUFFIX}), Naming(picture_name(suffix), picture_name(suffix)))
@@ -162,12 +193,15 @@ def decode(
     def work(job: Job) -> Done:
         check_free(job.target, force)
         start, source = time.perf_counter(), read(job.source)
-        picture = decompress(source, tokenizer, place, limits)
-        data = encode_picture(picture, kind_of(job.target, suffix))
+        if allow_truncated:
+            found = recover(source, tokenizer, place, limits, Fill(fill or FillChoice.prior))
+        else:
+            found = Recovered(decompress(source, tokenizer, place, limits), None)
+        data = encode_picture(found.picture, kind_of(job.target, suffix))
         write(job.target, data, force)
-        height, width, _ = picture.shape
+        height, width, _ = found.picture.shape
         line = f"{job.name} → {place_name(job.target)}: {width}×{height}, {time.perf_counter() - start:.1f} s"
-        return Done(line, len(source), len(data))
+        return Done(line, len(source), len(data), () if found.missing is None else (found.missing,))
 
     run_batch(jobs, work, Manner("decoded", quiet, debugging(ctx)))
 
@@ -196,10 +230,23 @@ def choose_device(name: str) -> str:
     return name
 
 
-def encoded_line(job: Job, shape: tuple[int, ...], written: int, seconds: float) -> str:
-    height, width = shape
-    rate = 8 * written / (height * width)
-    return f"{job.name} → {place_name(job.target)}: {width}×{height}, {size(written)}, {rate:.3f} bpp, {seconds:.1f} s"
+def choose_target(bits_per_pixel: float | None, count: int | None) -> Callable[[int, int], int | None]:
+    """How many bytes a picture of (H, W) pixels may take; None: any number. Raises SettingsError."""
+    if bits_per_pixel is None:
+        return lambda height, width: count
+    if count is not None:
+        raise SettingsError("--target-bpp and --target-bytes both say how large the file may be; give one of them")
+    if not 0 < bits_per_pixel < float("inf"):
+        raise SettingsError(f"--target-bpp must be a positive number of bits per pixel, got {bits_per_pixel}")
+    return lambda height, width: int(bits_per_pixel * height * width / 8)
+
+
+def encoded_line(job: Job, shape: tuple[int, ...], data: bytes, seconds: float) -> str:
+    from bsq.codec.measure import inspect
+
+    (height, width), written, kept = shape, len(data), inspect(data).info.kept
+    told = f"{width}×{height}, {kept} bits a token, {size(written)}, {8 * written / (height * width):.3f} bpp"
+    return f"{job.name} → {place_name(job.target)}: {told}, {seconds:.1f} s"
 
 
 def place_name(place: Place) -> str:

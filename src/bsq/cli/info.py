@@ -14,7 +14,7 @@ from bsq.cli.plan import find_all, read
 from bsq.errors import StreamError
 
 if TYPE_CHECKING:
-    from bsq.codec.stream import StreamParts
+    from bsq.codec.measure import StreamParts
 
 EPILOG = """
 **Examples**
@@ -60,7 +60,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="JSON: an object, or a list for several files.")] = False,
 ) -> None:
     """Show what .bsq files hold: size, rate, model, prior and the bytes of each part."""
-    from bsq.codec.stream import inspect
+    from bsq.codec.measure import inspect
 
     found, seen, troubles, failures = find_all(sources, frozenset({".bsq"})), list[Facts](), list[StreamError](), 0
     for item in found:

@@ -67,6 +67,12 @@ class DigitDecoder:
         padded = data + bytes(-len(data) % WORD_BYTES)
         self._coder = _queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
 
+    def copy(self) -> DigitDecoder:
+        """Another one that goes on from here."""
+        other = DigitDecoder.__new__(DigitDecoder)
+        other._coder = self._coder.clone()
+        return other
+
     def decode(self, frequencies: np.ndarray) -> np.ndarray:
         """Digits (n,) int64 for frequencies (n,) or (n, K). ValueError unless the frequencies are valid."""
         check_frequencies(frequencies, len(frequencies))
@@ -79,6 +85,46 @@ class DigitDecoder:
         except AssertionError as error:  # constriction's word for a point outside all intervals
             raise DamagedStreamError("a chunk holds bytes that no encoder wrote") from error
         return digits
+
+
+class CutDecoder:
+    """Decodes the beginning of a chunk, as far as every continuation of it would give the same digits.
+
+    Digits grow with the number that the bytes are, digit by digit from the first; so those on which the smallest
+    continuation (zeros) and the largest (ones) agree are certain. The largest is given some windows of the coder more:
+    by then the two have parted.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._least, self._most = DigitDecoder(data), DigitDecoder(data + b"\xff" * 32)
+
+    def decode(self, frequencies: np.ndarray) -> np.ndarray:
+        """The certain ones among the digits asked for, int64. Once they are fewer, nothing more can be decoded."""
+        copies = self._least.copy(), self._most.copy()
+        try:
+            least, most = self._least.decode(frequencies), self._most.decode(frequencies)
+        except DamagedStreamError:  # a continuation that no encoder writes; which digit it is at is not told
+            return self._decode_singly(*copies, frequencies)
+        return least[: _agreement(least, most)]
+
+    def _decode_singly(self, least: DigitDecoder, most: DigitDecoder, frequencies: np.ndarray) -> np.ndarray:
+        digits: list[np.ndarray] = [np.empty(0, np.int64)]
+        for i in range(len(frequencies)):
+            row = frequencies[i : i + 1]
+            try:
+                low, high = least.decode(row), most.decode(row)
+            except DamagedStreamError:
+                break
+            if low[0] != high[0]:
+                break
+            digits.append(low)
+        return np.concatenate(digits)
+
+
+def _agreement(first: np.ndarray, second: np.ndarray) -> int:
+    """How many entries are equal before the first that differs."""
+    differs = np.flatnonzero(first != second)
+    return int(differs[0]) if len(differs) else len(first)
 
 
 def check_frequencies(frequencies: np.ndarray, count: int) -> None:

@@ -38,10 +38,18 @@ class FieldReader:
         """The next `count` bytes. Raises TruncatedStreamError."""
         if count > self.left:
             raise TruncatedStreamError(
-                f"the stream ends {count - self.left} bytes early, at byte {len(self._data)}; it was cut short"
+                f"the stream ends at byte {len(self._data)}, at least {count - self.left} bytes early; it was cut short"
             )
         self.position += count
         return self._data[self.position - count : self.position]
+
+    def since(self, start: int) -> bytes:
+        """The bytes from `start` to here."""
+        return self._data[start : self.position]
+
+    def move(self, position: int) -> None:
+        """Go on at `position`, or at the end where that lies behind it."""
+        self.position = min(position, len(self._data))
 
     def varint(self) -> int:
         """The next varint. Raises TruncatedStreamError, DamagedStreamError."""

@@ -5,16 +5,19 @@ The header carries the picture's own size, so that the padding to whole patches 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bsq.codec.header import Limits, StreamInfo
+from bsq.codec.measure import inspect
+from bsq.codec.recover import Fill, complete, tell_missing
 from bsq.codec.shelf import DEFAULT_MODEL, find_model, name_of, named_model, priors_for
-from bsq.codec.stream import check_tokenizer, inspect, read_codes, short_hash, write_codes
+from bsq.codec.stream import check_tokenizer, choose_prior, read_available, read_codes, short_hash, write_codes
 from bsq.data.pictures import Source, open_picture, to_pixels, to_uint8
-from bsq.errors import MediaError
+from bsq.errors import LimitError, MediaError
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
 
@@ -24,6 +27,7 @@ def compress(
     tokenizer: Tokenizer | str | Path = DEFAULT_MODEL,
     bits: int | None = None,
     prior: Prior | None = None,
+    max_bytes: int | None = None,
 ) -> bytes:
     """A picture → the bytes of a `.bsq` stream.
 
@@ -32,16 +36,44 @@ def compress(
         tokenizer: a tokenizer, or the name, folder or hub id of one.
         bits: keep the first `bits` digits of each code, 1 … L; default all.
         prior: what drives the entropy coder; default the best one there is for this tokenizer.
+        max_bytes: keep as many digits, up to `bits`, as fit into so many bytes.
 
     Raises:
-        MediaError, LimitError: the picture. SettingsError: `bits`. CheckpointError: the tokenizer's name.
+        MediaError, LimitError: the picture, or not even one digit of each code fits into `max_bytes`.
+        SettingsError: `bits`. CheckpointError: the tokenizer's name.
     """
     pixels = to_pixels(picture if isinstance(picture, np.ndarray) else open_picture(picture))
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)
     codes = model.encode(pixels, bits)
     height, width = pixels.shape[-2:]
-    info = describe(model, height, width, codes.length)
-    return write_codes(codes, info, prior or priors_for(model)[0])
+    chosen = prior or priors_for(model)[0]
+
+    def write(kept: int) -> bytes:
+        return write_codes(codes.first(kept), describe(model, height, width, kept), chosen)
+
+    return write(codes.length) if max_bytes is None else largest_within(write, codes.length, max_bytes)
+
+
+def largest_within(write: Callable[[int], bytes], most: int, max_bytes: int) -> bytes:
+    """What `write` gives for the most digits, 1 … `most`, that fit into `max_bytes`; more digits make more bytes.
+
+    Raises LimitError if one digit is too much.
+    """
+    best = write(1)
+    if len(best) > max_bytes:
+        raise LimitError(
+            f"cannot be coded in {max_bytes} bytes: the smallest stream, 1 bit of each code, takes {len(best)}; "
+            "allow so many, or scale the picture down"
+        )
+    fits, over = 1, most + 1
+    while over - fits > 1:
+        middle = (fits + over) // 2
+        data = write(middle)
+        if len(data) <= max_bytes:
+            fits, best = middle, data
+        else:
+            over = middle
+    return best
 
 
 def decompress(
@@ -64,6 +96,43 @@ def decompress(
         A `StreamError`, each cause its own (`errors.py`); WrongModelError if another tokenizer wrote the stream.
         MediaError: a path in place of bytes, or a stream of a video.
     """
+    model = _model_of(data, tokenizer, device, limits)
+    stream = read_codes(data, (*priors, *priors_for(model)), limits)
+    return to_uint8(model.decode(stream.codes, (stream.info.height, stream.info.width)))
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A picture, uint8 (H, W, 3), from what a stream still has; `missing` says what it has, None if that is all."""
+
+    picture: np.ndarray
+    missing: str | None
+
+
+def recover(
+    data: bytes,
+    tokenizer: Tokenizer | str | Path | None = None,
+    device: str = "cpu",
+    limits: Limits | None = None,
+    way: Fill = Fill.prior,
+) -> Recovered:
+    """As `decompress`, of a stream that was cut short or damaged, as far as its checksums vouch for it.
+
+    Only the header must be whole. `way` says what stands for the tokens that are missing.
+    """
+    model = _model_of(data, tokenizer, device, limits)
+    priors = priors_for(model)
+    stream = read_available(data, priors, limits)
+    size = stream.info.height, stream.info.width
+    if stream.trouble is None:
+        return Recovered(to_uint8(model.decode(stream.codes, size)), None)
+    partial = complete(stream, choose_prior(stream.header, priors), way)
+    picture = to_uint8(model.decode(partial.codes, size, partial.kept))
+    return Recovered(picture, tell_missing(stream, len(data)))
+
+
+def _model_of(data: bytes, tokenizer: Tokenizer | str | Path | None, device: str, limits: Limits | None) -> Tokenizer:
+    """The tokenizer that decodes a picture's stream, if that is what `data` is."""
     if isinstance(data, str | Path):
         raise MediaError(f"a stream is bytes, got {type(data).__name__}; Path({str(data)!r}).read_bytes() reads a file")
     info = inspect(data, limits).info
@@ -76,8 +145,7 @@ def decompress(
             model = named_model(tokenizer, device)
     check_tokenizer(info, model.code_hash)
     check_kind(info)
-    codes = read_codes(data, (*priors, *priors_for(model)), limits).codes
-    return to_uint8(model.decode(codes, (info.height, info.width)))
+    return model
 
 
 def verify(data: bytes, tokenizer: Tokenizer) -> None:

@@ -1,25 +1,26 @@
 """Streams. What enters: codes and a prior, or a stream's bytes. What leaves: the other.
 
 `write_codes` and `read_codes` hold the same conversation with the prior (`bsq.prior.base`): the writer answers from the
-codes, the reader from the chunks. `read_available` takes what is sound of a stream that was cut short. `inspect` only
-measures.
+codes, the reader from the chunks. `read_available` takes what is sound of a stream that was cut or damaged.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bsq.codec.chunks import ChunkBuilder, open_chunk
-from bsq.codec.container import DIGEST_BYTES, Chunk, Container, ContainerWriter, read_container
+from bsq.codec.container import Container, ContainerWriter, read_container
+from bsq.codec.framing import DIGEST_BYTES, Chunk
 from bsq.codec.header import Header, Limits, StreamInfo, check_info
-from bsq.codes import Codes, digit_bits
+from bsq.codes import Codes
 from bsq.errors import (
     CodesError,
     DamagedStreamError,
@@ -36,49 +37,21 @@ from bsq.prior.uniform import UniformPrior
 class DecodedStream:
     """What a stream holds.
 
-    codes    (1, T, h, w, kept); digits that are missing are 0
-    known    (T, h, w, kept) bool: the digits that the stream gave
-    trouble  why digits or the closing digest are missing; None if the stream is whole
+    codes      (1, T, h, w, kept); digits that are missing are 0
+    known      (T, h, w, kept) bool: the digits that the stream gave
+    unchecked  bytes behind the last checksum of a stream that was cut, and used: right unless they were changed, too
+    trouble    why digits or the closing digest are missing; None if the stream is whole
     """
 
     codes: Codes
     known: Tensor
     header: Header
+    unchecked: int
     trouble: StreamError | None
 
     @property
     def info(self) -> StreamInfo:
         return self.header.info
-
-
-@dataclass(frozen=True)
-class StreamParts:
-    """Sizes of a stream's parts, in bytes unless they say otherwise.
-
-    header    with magic, version and checksum
-    payload   of the chunks: the coded digits
-    framing   tags, lengths and checksums of the chunks
-    closing   end mark and digest
-    raw_bits  what the digits would take uncoded
-    """
-
-    info: StreamInfo
-    prior: str
-    identity: bytes
-    portable: bool
-    total: int
-    header: int
-    payload: int
-    framing: int
-    closing: int
-    raw_bits: int
-    chunks: tuple[Chunk, ...] = field(repr=False)
-    trouble: StreamError | None
-
-    @property
-    def overhead(self) -> int:
-        """Bytes that are no coded digits."""
-        return self.header + self.framing + self.closing
 
 
 def write_codes(codes: Codes, info: StreamInfo, prior: Prior) -> bytes:
@@ -112,34 +85,13 @@ def read_codes(data: bytes, priors: Sequence[Prior] = (), limits: Limits | None 
 
 
 def read_available(data: bytes, priors: Sequence[Prior] = (), limits: Limits | None = None) -> DecodedStream:
-    """As `read_codes`, but a stream that ends early or has a damaged chunk gives the digits before that place.
+    """As `read_codes`, but a stream that ends early or has damaged chunks gives the digits before that place.
 
-    The header must be whole. A stream that is whole must be sound too. Where the digest is missing, digits by a prior
-    that is not portable are unverified.
+    Of each group of frames there are the digits before its first trouble. The header must be whole; a stream that
+    is whole must be sound. Where the digest is missing, digits by a prior that is not portable are unverified.
     """
     container = read_container(data, limits or Limits())
     return _decode(container, choose_prior(container.header, priors))
-
-
-def inspect(data: bytes, limits: Limits | None = None) -> StreamParts:
-    """Measure a stream without decoding it. Raises for trouble in the header; later trouble is in the result."""
-    container = read_container(data, limits or Limits())
-    header, chunks = container.header, container.chunks
-    payload = sum(len(chunk.payload) for chunk in chunks)
-    return StreamParts(
-        info=header.info,
-        prior=header.prior,
-        identity=header.identity,
-        portable=header.portable,
-        total=len(data),
-        header=container.header_bytes,
-        payload=payload,
-        framing=sum(chunk.framed for chunk in chunks) - payload,
-        closing=0 if container.digest is None else 1 + DIGEST_BYTES,
-        raw_bits=header.info.grid.tokens * sum(map(digit_bits, header.info.kept_radices)),
-        chunks=chunks,
-        trouble=container.trouble,
-    )
 
 
 def choose_prior(header: Header, priors: Sequence[Prior]) -> Prior:
@@ -197,7 +149,7 @@ def _check_codes(codes: Codes, info: StreamInfo) -> None:
 def _write_group(codes: Codes, prior: Prior, writer: ContainerWriter) -> None:
     digits = codes.digits.reshape(-1, codes.length).cpu().numpy()
     asked = np.zeros(digits.shape, bool)
-    builder = ChunkBuilder(writer, codes.digits[..., 0].numel() * codes.bits_per_code // 8)
+    builder = ChunkBuilder(writer)
     conversation = prior.converse(Grid(*codes.shape[1:4]), codes.radices)
     question = next(conversation, None)
     while question is not None:
@@ -210,32 +162,48 @@ def _write_group(codes: Codes, prior: Prior, writer: ContainerWriter) -> None:
     builder.close()
 
 
-def _read_group(
-    digits: np.ndarray, known: np.ndarray, conversation: Conversation, radices: tuple[int, ...], chunks: deque[Chunk]
-) -> bool:
-    """Fill `digits` and `known` (n, L) from the chunks; False if they run out before the conversation ends."""
-    question = _first_question(conversation)
+@dataclass(frozen=True)
+class _Table:
+    """Digits (n, L) of a group of frames, and which of them are known; filled while reading."""
+
+    digits: np.ndarray
+    known: np.ndarray
+
+    def part(self, tokens: slice) -> _Table:
+        return _Table(self.digits[tokens], self.known[tokens])
+
+    def enter(self, question: Question, answer: np.ndarray) -> None:
+        """The answers to a question, or to the first tokens of it."""
+        tokens = question.tokens[: len(answer)]
+        _check_unasked(self.known, tokens, question.digit)
+        self.digits[tokens, question.digit] = answer
+
+
+def _read_group(table: _Table, conversation: Conversation, radices: tuple[int, ...], chunks: Iterable[Chunk]) -> bool:
+    """Fill the table from the chunks; False if they run out before the conversation ends."""
+    question, unread = _first_question(conversation), deque(chunks)
     source, end, last = None, 0, -1
     while question is not None:
         if question.chunk >= end:
             if source is not None:
                 source.close()
-            if not chunks:
+            if not unread:
                 return False
-            chunk = chunks.popleft()
+            chunk = unread.popleft()
             end += chunk.steps
             if question.chunk >= end:
                 raise DamagedStreamError("a chunk holds no digits")
             source = open_chunk(chunk)
         assert source is not None
         answer = source.read(question, radices[question.digit])
-        _check_unasked(known, question.tokens, question.digit)
-        digits[question.tokens, question.digit] = answer
+        table.enter(question, answer)
+        if len(answer) < len(question.tokens):
+            return False
         last = question.chunk
         question = _answer(conversation, answer)
     if source is not None:
         source.close()
-    if end != last + 1:
+    if end != last + 1 or unread:
         raise DamagedStreamError("the chunks do not fit the digits")
     return True
 
@@ -244,27 +212,28 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
     info = container.header.info
     grid, radices = info.grid, info.kept_radices
     digits = np.zeros((grid.tokens, info.kept), np.uint8 if max(radices) <= 256 else np.int32)
-    known = np.zeros(digits.shape, bool)
-    chunks = deque(container.chunks)
+    table = _Table(digits, np.zeros(digits.shape, bool))
     start, whole = 0, True
-    for group in info.groups:
-        part = slice(start, start + group.tokens)
+    of_groups = {group: list(chunks) for group, chunks in groupby(container.chunks, lambda chunk: chunk.group)}
+    for number, group in enumerate(info.groups):
+        part = table.part(slice(start, start + group.tokens))
         start += group.tokens
+        chunks = of_groups.get(number, [])
         # Without a chunk the prior, which may be slow, is not even asked.
         try:
-            conversation = prior.converse(group, radices)
-            whole = bool(chunks) and _read_group(digits[part], known[part], conversation, radices, chunks)
+            whole &= bool(chunks) and _read_group(part, prior.converse(group, radices), radices, chunks)
         except DamagedStreamError as error:
             raise _mismatch(container.header, str(error)) from error
-        if not whole:
-            break
-    if chunks or (not whole and container.trouble is None):
+    if not whole and container.trouble is None:
         raise DamagedStreamError("the chunks do not fit the digits")
     shape = (grid.frames, grid.height, grid.width, info.kept)
     codes = Codes(torch.from_numpy(digits).reshape(1, *shape), radices)
-    if container.digest is not None and container.digest != closing_digest(codes, info):
+    if container.trouble is None and container.digest != closing_digest(codes, info):
         raise _mismatch(container.header, "the closing digest does not hold: these are not the codes that were written")
-    return DecodedStream(codes, torch.from_numpy(known).reshape(shape), container.header, container.trouble)
+    unchecked = sum(len(chunk.payload) - chunk.checked for chunk in container.chunks)
+    return DecodedStream(
+        codes, torch.from_numpy(table.known).reshape(shape), container.header, unchecked, container.trouble
+    )
 
 
 def _mismatch(header: Header, what: str) -> StreamError:
