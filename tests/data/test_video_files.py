@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from clip_files import frame, number_of
@@ -16,8 +17,6 @@ from bsq.data.files import Existing
 from bsq.data.video_files import write_video
 from bsq.data.videos import open_video
 from bsq.errors import MediaError, SettingsError, ShapeError
-
-av = pytest.importorskip("av")
 
 
 def write_all(path: Path, frames: Iterable[np.ndarray], rate: Fraction | int = 10) -> Path:

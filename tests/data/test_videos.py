@@ -10,6 +10,7 @@ import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from clip_files import frame, number_of, video
@@ -17,8 +18,6 @@ from clip_files import frame, number_of, video
 import bsq.data.videos as videos
 from bsq.data.videos import open_video
 from bsq.errors import LimitError, MediaError, MissingDependencyError
-
-av = pytest.importorskip("av")
 
 
 def read(data: bytes) -> list[videos.Frame]:

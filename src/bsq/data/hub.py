@@ -12,10 +12,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, overload
 
+import numpy as np
+
 from bsq.data.stored import Encoded
 from bsq.data.streams import InMemory, Refused
 from bsq.errors import DataError, MissingDependencyError
 from bsq.settings import Settings
+
+SHARDS = 64
+"""Parts of a stored data set that is streamed; their order is drawn anew in each epoch."""
 
 
 class HuggingFaceSettings(Settings):
@@ -76,18 +81,22 @@ class RowStream:
         self.table, self.column, self.name = table, column, title
 
     def epoch(self, order: int, process: int, processes: int) -> Iterator[InMemory | Refused]:
-        """The rows of one of `processes` equal shares; `order` seeds that of the files."""
-        from datasets.distributed import split_dataset_by_node
+        """The rows of this process's parts, which come in an order that follows from `order`.
 
-        table = self.table.shuffle(seed=order, buffer_size=1)
-        if processes > 1:
-            table = split_dataset_by_node(table, rank=process, world_size=processes)
-        for number, row in enumerate(table):
-            name = f"{self.name}[{order}:{number}]"
-            try:
-                yield InMemory(name, bytes_of(row[self.column], name))
-            except (DataError, OSError) as error:
-                yield Refused(name, str(error))
+        Raises DataError if there are fewer parts (files, mostly) than processes.
+        """
+        parts = self.table.num_shards
+        if parts < processes:
+            raise DataError(f"{self.name} has {parts} parts to stream, too few for {processes} processes")
+        mine = range(parts)[process::processes]
+        for part in np.random.default_rng(order).permutation(mine).tolist():
+            # The library's own shuffling threads take five seconds to end.
+            for number, row in enumerate(self.table.shard(num_shards=parts, index=part)):
+                name = f"{self.name}[{part}:{number}]"
+                try:
+                    yield InMemory(name, bytes_of(row[self.column], name))
+                except (DataError, OSError) as error:
+                    yield Refused(name, str(error))
 
 
 def open_rows(settings: HuggingFaceSettings) -> Rows | RowStream:
@@ -119,7 +128,7 @@ def load(library: ModuleType, settings: HuggingFaceSettings) -> Any:
     if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
         table = library.load_from_disk(str(folder))
         table = table[settings.split] if isinstance(table, Mapping) else table
-        return table.to_iterable_dataset(num_shards=8) if settings.streaming else table
+        return table.to_iterable_dataset(num_shards=min(SHARDS, len(table))) if settings.streaming else table
     return library.load_dataset(
         settings.path,
         name=settings.name,

@@ -47,7 +47,9 @@ class DataSettings(CropSettings):
     @model_validator(mode="after")
     def _has_a_source(self) -> Self:
         if not self.source and self.clips is None:
-            raise ValueError("data.source names nothing; give folders, tars or addresses, or data.clips.source for videos")
+            raise ValueError(
+                "data.source names nothing; give folders, tars or addresses, or data.clips.source for videos"
+            )
         if not self.source and self.clips is not None and self.clips.share is not None:
             raise ValueError("clips.share is for runs that have pictures too; source names none")
         if self.cache_gib and not self.source:

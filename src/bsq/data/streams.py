@@ -9,6 +9,7 @@ exact, but not free. The opening of addresses is the library webdataset's.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import queue
 import re
 import tarfile
@@ -81,10 +82,9 @@ class TarStream:
 
     def __init__(self, sources: Sequence[str], kind: Kind) -> None:
         """Raises DataError for addresses that need a command, such as s3."""
-        library = import_webdataset()
-        self.tars = [tar for source in sources for tar in library.shardlists.expand_urls(source)]
+        self.tars = [tar for source in sources for tar in webdataset("shardlists").expand_urls(source)]
         for tar in self.tars:
-            if tar.partition(":")[0].lower() not in library.gopen.gopen_schemes:
+            if tar.partition(":")[0].lower() not in webdataset("gopen").gopen_schemes:
                 raise DataError(f"{tar} needs a command that reads it, such as 'pipe:aws s3 cp {tar} -'")
         self.kind = kind
         self.name = sources[0]
@@ -99,10 +99,10 @@ class TarStream:
 
     def _tar(self, address: str) -> Iterator[InMemory | Refused]:
         """The samples of one tar; if it breaks off, those before that."""
-        library, file = import_webdataset(), None
+        file = None
         try:
-            file = library.gopen.gopen(address)
-            for sample in library.tariterators.tar_file_iterator(file, select_files=self.kind.holds):
+            file = webdataset("gopen").gopen(address)
+            for sample in webdataset("tariterators").tar_file_iterator(file, select_files=self.kind.holds):
                 yield InMemory(f"{address}:{sample['fname']}", sample["data"])
             while file.read(1 << 20):  # the padding; a command that fails at its end says so only now
                 pass
@@ -122,15 +122,12 @@ def end_quietly(file: Any) -> None:
         file.close()
 
 
-def import_webdataset() -> ModuleType:
+def webdataset(part: str) -> ModuleType:
+    """A module of the library, which hides some of them behind functions of the same name."""
     try:
-        import webdataset
-        import webdataset.gopen
-        import webdataset.shardlists
-        import webdataset.tariterators
+        return importlib.import_module(f"webdataset.{part}")
     except ImportError as error:
         raise MissingDependencyError("tars from pipes and addresses need a library; pip install 'bsq[hub]'") from error
-    return webdataset
 
 
 @dataclass(frozen=True)
