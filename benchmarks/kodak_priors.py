@@ -1,6 +1,6 @@
 """What each prior makes of the same codes, at several numbers of bits. What enters: pictures, priors. Leaves: a table.
 
-    python -m benchmarks kodak_priors --pictures kodak/ [--masked RUN] [--causal RUN] [-o FOLDER]
+    python -m benchmarks kodak_priors --pictures kodak/ [--run RUN...] [-o FOLDER]
 
 Raw, adaptive and the model's exact learned prior, and of training runs (`bsq.prior.train`: a run.safetensors, or the
 folder that holds it) the float masked prior, what it becomes in integers, and a causal one. For each the ideal length,
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import bsq
@@ -33,10 +32,11 @@ from bsq.data.pictures import open_picture, to_pixels
 from bsq.errors import CheckpointError
 from bsq.prior.adaptive import AdaptivePrior
 from bsq.prior.base import TOTAL_FREQUENCY, Grid, Prior
-from bsq.prior.causal import CausalPrior, CausalSettings
-from bsq.prior.freeze import SETTINGS_FILE, freeze, read_record
+from bsq.prior.causal import CausalPrior
+from bsq.prior.freeze import freeze
 from bsq.prior.layout import code_bits
-from bsq.prior.masked import MaskedPrior, MaskedSettings, input_channels
+from bsq.prior.masked import MaskedPrior
+from bsq.prior.resume import Trained, load_trained
 from bsq.prior.uniform import UniformPrior
 from bsq.tokenizer import Tokenizer
 
@@ -115,68 +115,29 @@ def forward_bits(prior: CausalPrior) -> IdealBits:
     return ideal
 
 
-def contenders(model: Tokenizer, masked: Path | None, causal: Path | None, head_width: int) -> list[Contender]:
-    """Every prior there is for this model."""
+def contenders(model: Tokenizer, runs: Sequence[Path]) -> list[Contender]:
+    """Every prior there is for this model: those that need no training, its own, and those of training runs."""
     priors: list[tuple[str, Prior]] = [("raw", UniformPrior()), ("adaptive", AdaptivePrior())]
     exact = learned_prior(model)
     if exact is not None:
         priors.append(("learned, exact", exact))
-    if masked is not None:
-        float_prior = load_masked(masked, model.radices)
-        priors += [("masked, float", float_prior), ("masked, frozen", freeze(float_prior))]
     found = [Contender(name, prior, conversed_bits(prior)) for name, prior in priors]
-    if causal is not None:
-        prior = load_causal(causal, model.radices, head_width)
-        found.append(Contender("causal, float", prior, forward_bits(prior)))
+    for run in runs:
+        match trained_prior(run, model.radices):
+            case MaskedPrior() as prior:
+                both = {"masked, float": prior, "masked, frozen": freeze(prior)}
+                found += [Contender(name, one, conversed_bits(one)) for name, one in both.items()]
+            case prior:
+                found.append(Contender("causal, float", prior, forward_bits(prior)))
     return found
 
 
-def load_masked(run: Path, radices: tuple[int, ...]) -> MaskedPrior:
-    """The float prior of a run: shape by its tensors; layers and passes by prior.json beside it, else the defaults."""
-    tensors = run_tensors(run)
-    beside = (run if run.is_dir() else run.parent) / SETTINGS_FILE
-    base = MaskedSettings.model_validate(read_record(beside.parent)["settings"]) if beside.exists() else None
-    base = base or MaskedSettings(radices=radices)
-    changed = {
-        "radices": radices,
-        "width": len(tensors["window.bias"]),
-        "chain_width": len(tensors["condition_head.bias"]),
-        "blocks": sum(name.startswith("mixes.") and name.endswith(".bias") for name in tensors),
-        "window": math.isqrt(tensors["window.weight"].shape[1] // input_channels(base.layout())),
-    }
-    return fill(MaskedPrior(MaskedSettings.model_validate(base.model_dump() | changed)), tensors, run)
-
-
-def load_causal(run: Path, radices: tuple[int, ...], head_width: int) -> CausalPrior:
-    """The causal prior of a run; the width of its heads leaves no trace in the tensors, so it must be told."""
-    tensors = run_tensors(run)
-    settings = CausalSettings(
-        radices=radices,
-        width=len(tensors["start"]),
-        depth=sum(name.endswith("attention_norm.weight") for name in tensors),
-        head_width=head_width,
-        chain_width=len(tensors["condition_head.bias"]),
-    )
-    return fill(CausalPrior(settings), tensors, run)
-
-
-def run_tensors(run: Path) -> dict[str, torch.Tensor]:
-    """The prior's tensors of a run, by their names in the prior."""
-    path = run / RUN_FILE if run.is_dir() else run
-    try:
-        tensors = load_file(path)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"no training run of a prior at {path}: {error}") from error
-    return {name.removeprefix("prior."): tensor for name, tensor in tensors.items() if name.startswith("prior.")}
-
-
-def fill(prior, tensors: dict[str, torch.Tensor], run: Path):
-    """The prior with these weights, ready to be asked."""
-    try:
-        prior.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(f"the run at {run} holds no such prior: {error}") from error
-    return prior.eval()
+def trained_prior(run: Path, radices: tuple[int, ...]) -> Trained:
+    """The float prior of a run: run.safetensors, or the folder that holds it."""
+    prior = load_trained(run / RUN_FILE if run.is_dir() else run)
+    if prior.settings.radices != radices:
+        raise CheckpointError(f"the run at {run} models other codes than this tokenizer's")
+    return prior
 
 
 def measure(
@@ -221,7 +182,7 @@ def main(arguments: Sequence[str]) -> list[PriorRow]:
     options = parse(arguments)
     torch.set_num_threads(options.threads)
     model = named_model(options.model)
-    everyone = contenders(model, options.masked, options.causal, options.head_width)
+    everyone = contenders(model, options.run)
     samples = []
     for path in pictures_in(options.pictures)[: options.first]:
         pixels = to_pixels(open_picture(path))
@@ -240,9 +201,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks kodak_priors")
     parser.add_argument("--pictures", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--model", default="biscuit-s", help="bundled name or folder")
-    parser.add_argument("--masked", type=Path, metavar="RUN", help="run of train_masked: run.safetensors or its folder")
-    parser.add_argument("--causal", type=Path, metavar="RUN", help="run of train_causal, likewise")
-    parser.add_argument("--head-width", type=int, default=64, help="of the causal prior's heads")
+    parser.add_argument(
+        "--run", type=Path, nargs="*", default=[], help="of training priors: run.safetensors, its folder"
+    )
     parser.add_argument("--bits", type=int, nargs="+", default=(9, 18, 27, 36))
     parser.add_argument(
         "--files", type=int, default=1, help="real files of float priors: of the first so many pictures"

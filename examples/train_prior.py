@@ -19,9 +19,10 @@ from rich.progress import track
 import bsq
 from bsq.data.dataset import TrainingData, to_pixels
 from bsq.data.loader import DataSettings, open_dataset
+from bsq.prior.causal import CausalSettings
 from bsq.prior.freeze import freeze, save_prior
 from bsq.prior.masked import MaskedSettings
-from bsq.prior.train import PriorProgress, PriorTrainingSettings, train_masked
+from bsq.prior.train import PriorProgress, PriorTrainingSettings, train_causal, train_masked
 from bsq.tokenizer import Tokenizer
 
 CONSOLE = Console(highlight=False)
@@ -39,9 +40,18 @@ def main() -> None:
     training = PriorTrainingSettings(
         minutes=options.minutes, batch=options.batch, crop=digits.shape[2], learning_rate=options.learning_rate
     )
-    settings = MaskedSettings(radices=tokenizer.radices, blocks=options.blocks)
-    prior = train_masked(digits, settings, training, show, work / "run.safetensors")
-    exact = freeze(prior)
+    run = work / f"{options.kind}.safetensors"
+    if options.kind == "causal":
+        causal = CausalSettings(
+            radices=tokenizer.radices, width=options.width, depth=options.blocks, chain_width=options.chain_width
+        )
+        train_causal(digits, causal, training, show, run)
+        CONSOLE.print(f"the causal prior, which is for comparison only, is in {run}")
+        return
+    settings = MaskedSettings(
+        radices=tokenizer.radices, blocks=options.blocks, width=options.width, chain_width=options.chain_width
+    )
+    exact = freeze(train_masked(digits, settings, training, show, run))
     notes = f"{options.minutes:g} minutes on {len(digits)} crops; {options.notes}".strip("; ")
     save_prior(exact, options.out or options.model, code_hash=tokenizer.code_hash, notes=notes)
     CONSOLE.print(f"prior {exact.identity.hex()} is in {options.out or options.model}")
@@ -54,9 +64,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--crops", type=int, default=3000, help="crops to encode before training")
     parser.add_argument("--crop", type=int, default=256, help="their side in pixels")
-    parser.add_argument("--zoom", type=float, default=0.7, help="least zoom; 1 shows pictures at their own size")
+    parser.add_argument("--zoom", type=float, default=0.42, help="least zoom; 1 shows pictures at their own size")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument(
+        "--kind", choices=["masked", "causal"], default="masked", help="causal: the paper's, to compare"
+    )
+    parser.add_argument("--blocks", type=int, default=5)
+    parser.add_argument("--width", type=int, default=160)
+    parser.add_argument("--chain-width", type=int, default=256)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--out", type=Path, help="folder for the prior; default: the model's")
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder for codes and the unfinished run")

@@ -34,8 +34,8 @@ def test_all_priors(folder: Path, tiny_model: Path, tmp_path: Path) -> None:
     masked = saved(MaskedPrior(MaskedSettings(radices=radices, width=16, blocks=2, chain_width=8)), tmp_path / "masked")
     causal_settings = CausalSettings(radices=radices, width=32, depth=2, head_width=16, chain_width=8)
     causal = saved(CausalPrior(causal_settings), tmp_path / "causal")
-    arguments = ["--pictures", str(folder), "--model", str(tiny_model), "--masked", str(masked), "--head-width", "16"]
-    arguments += ["--causal", str(causal), "--bits", "3", "12", "-o", str(tmp_path / "out")]
+    arguments = ["--pictures", str(folder), "--model", str(tiny_model), "--run", str(masked)]
+    arguments += [str(causal), "--bits", "3", "12", "-o", str(tmp_path / "out")]
     rows = kodak_priors.main(arguments)
     names = ["raw", "adaptive", "masked, float", "masked, frozen", "causal, float"]
     assert [(row.bits, row.prior) for row in rows] == [(bits, name) for bits in (3, 12) for name in names]
@@ -64,8 +64,8 @@ def test_the_quick_length_of_a_causal_prior_is_that_of_its_conversation() -> Non
 
 def test_runs_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no training run"):
-        kodak_priors.load_masked(tmp_path, (2,) * 6)
+        kodak_priors.trained_prior(tmp_path, (2,) * 6)
     run = saved(MaskedPrior(MaskedSettings(radices=(2,) * 9, width=16, blocks=1, chain_width=8)), tmp_path / "run")
-    assert kodak_priors.load_masked(run, (2,) * 9).settings.width == 16
-    with pytest.raises(CheckpointError, match="holds no such prior"):
-        kodak_priors.load_masked(run, (2,) * 12)
+    assert kodak_priors.trained_prior(run, (2,) * 9).settings.width == 16
+    with pytest.raises(CheckpointError, match="models other codes"):
+        kodak_priors.trained_prior(run, (2,) * 12)

@@ -14,6 +14,7 @@ from bsq.prior.base import Grid
 from bsq.prior.causal import CausalSettings
 from bsq.prior.freeze import freeze
 from bsq.prior.masked import MaskedPrior, MaskedSettings
+from bsq.prior.resume import load_trained
 from bsq.prior.train import (
     PriorProgress,
     PriorTrainingSettings,
@@ -116,6 +117,13 @@ def test_a_run_resumes(digits: torch.Tensor, tmp_path: Path) -> None:
     assert (log[0].step, log[1].step) == (10, 11), "a run that was over makes one step more"
     assert log[1].minutes >= log[0].minutes
     assert torch.allclose(first.chain.bias, same.chain.bias, atol=1e-4)
+    kept = load_trained(run)
+    assert isinstance(kept, MaskedPrior)
+    assert kept.settings == SMALL
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_masked(digits, SMALL.model_copy(update={"width": 40}), half, lambda *_: None, run)
     run.write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="no training run"):
+        load_trained(run)
     with pytest.raises(CheckpointError, match="cannot resume"):
         train_masked(digits, SMALL, half, lambda *_: None, run)

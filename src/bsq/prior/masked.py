@@ -31,7 +31,8 @@ class MaskedSettings(Settings):
 
     radices       of the codes it models; any first digits of them can be coded alone
     layer_digits  digits coded together; a stream can be cut between layers
-    passes        passes over the grid for the first layer, the second, …; the last entry serves all further ones
+    passes        passes over the grid for the first layer, the second, …; the last entry serves all further ones.
+                  Later layers gain little from their own neighbours (docs/results.md), so they take few
     width         channels of the body
     blocks        residual blocks of the body
     chain_width   units of the chain
@@ -41,7 +42,7 @@ class MaskedSettings(Settings):
 
     radices: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(min_length=1)
     layer_digits: int = Field(default=9, ge=1)
-    passes: tuple[Annotated[int, Field(ge=1, le=12)], ...] = Field(default=(6, 4), min_length=1)
+    passes: tuple[Annotated[int, Field(ge=1, le=12)], ...] = Field(default=(6, 4, 2), min_length=1)
     width: int = Field(default=128, ge=8, le=512, multiple_of=8)
     blocks: int = Field(default=4, ge=0, le=16)
     chain_width: int = Field(default=128, ge=8, le=256, multiple_of=8)

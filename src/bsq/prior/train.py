@@ -24,7 +24,7 @@ from bsq.prior.causal import CausalPrior, CausalSettings
 from bsq.prior.layout import Layer, code_bits
 from bsq.prior.masked import MaskedPrior, MaskedSettings
 from bsq.prior.passes import quincunx_map
-from bsq.prior.resume import RunState, load_run, save_run
+from bsq.prior.resume import RunState, Trained, load_run, save_run
 from bsq.prior.rounding import Rounding
 from bsq.settings import Settings
 
@@ -41,7 +41,8 @@ class PriorTrainingSettings(Settings):
     crop           side of the crops, in tokens
     rounded        share of the run, at its end, with weights and activations rounded to integers
     later_weight   weight of tokens of later passes, next to 1 for those the coder would ask for
-    cut_layers     share of samples that end inside a layer, so that any number of digits can be kept
+    cut_layers     share of samples that end inside a layer (causal prior: of a code), so that any number of digits can
+                   be kept
     """
 
     minutes: float = Field(default=20.0, gt=0)
@@ -107,22 +108,28 @@ def train_masked(
 def train_causal(
     digits: Tensor, settings: CausalSettings, training: PriorTrainingSettings, report: Report, run: Path | None = None
 ) -> CausalPrior:
-    """As `train_masked`, for the paper's prior; frames are seen together. Needs batch × crop² tokens at once."""
+    """As `train_masked`, for the paper's prior; frames are seen together. Needs batch × crop² tokens at once.
+
+    Progress tells bits a token of whole codes.
+    """
     torch.manual_seed(training.seed)
     prior = CausalPrior(settings)
 
     def losses(truth: Tensor, draw: np.random.Generator, done: float) -> tuple[Tensor, list[float]]:
+        cut = draw.random(len(truth)) < training.cut_layers
+        ends = np.where(cut, draw.integers(1, truth.shape[-1], size=len(truth)), truth.shape[-1])
+        kept = torch.from_numpy(np.arange(truth.shape[-1]) < ends[:, None])[:, None, None, None]
         with torch.autocast("cpu", torch.bfloat16):
-            logits = prior(truth).float()
-        loss = F.softplus(-logits * truth).sum(-1).mean() / np.log(2)
-        return loss, [float(loss.detach())]
+            logits = prior(truth * kept).float()
+        costs = (F.softplus(-logits * truth) * kept).sum(-1).flatten(1).mean(1) / np.log(2)
+        return costs.mean(), [float(costs.detach()[~cut].mean())] if not cut.all() else [float("nan")]
 
     fit(prior, to_signs(digits, settings.radices, training.crop), training, losses, report, run)
     return prior.eval()
 
 
 def fit(
-    prior: nn.Module, signs: Tensor, training: PriorTrainingSettings, losses: Losses, report: Report, run: Path | None
+    prior: Trained, signs: Tensor, training: PriorTrainingSettings, losses: Losses, report: Report, run: Path | None
 ) -> None:
     """The loop: random crops of signs (N, T, h, w, bits), AdamW, a learning rate that follows the clock."""
     optimizers = build_optimizers(prior, training)
@@ -144,7 +151,7 @@ def fit(
         step, seen = step + 1, [*seen, bits]
         if time.monotonic() - reported > REPORT_SECONDS or done >= 1:
             minutes, reported = (time.monotonic() - start) / 60, time.monotonic()
-            report(PriorProgress(step, minutes, rate, tuple(np.mean(seen, 0).tolist())), prior)
+            report(PriorProgress(step, minutes, rate, tuple(np.nanmean(seen, 0).tolist())), prior)
             seen = []
         if run is not None and (time.monotonic() - saved > SAVE_SECONDS or done >= 1):
             saved = time.monotonic()
