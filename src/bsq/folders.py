@@ -82,6 +82,20 @@ def rewriting(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def check_claim(least: int, tensors: dict[str, Tensor], source: str) -> None:
+    """Check, before a model is built, that settings which make at least `least` weights can be those of `tensors`.
+
+    Raises:
+        CheckpointError: there are fewer. A configuration may claim any size; nothing is allocated for it.
+    """
+    there = sum(tensor.numel() for tensor in tensors.values())
+    if least > there:
+        raise CheckpointError(
+            f"{source} does not fit the model: {CONFIG_FILE} describes at least {least} weights, {WEIGHTS_FILE} has "
+            f"{there}; one of the two belongs to another model"
+        )
+
+
 def check_fit(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
     """Check that `tensors` are what the model's `load_state_dict` wants, all of it and no more.
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bsq.codes import Codes
 from bsq.errors import CodesError, NumericsError, RangeError, SettingsError, ShapeError
-from bsq.folders import WEIGHTS_FILE, check_fit, download, read_settings, read_tensors, rewriting
+from bsq.folders import WEIGHTS_FILE, check_claim, check_fit, download, read_settings, read_tensors, rewriting
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.parts import cut_parts
 from bsq.quantizers import KL, QuantizerSettings, build_quantizer
@@ -42,6 +42,13 @@ class TokenizerSettings(Settings):
     quantizer: QuantizerSettings
     encoder: TransformerSettings = TransformerSettings()
     decoder: TransformerSettings = TransformerSettings()
+
+    def least_weights(self) -> int:
+        """How many numbers the weights are at least, without building anything."""
+        sides = (self.encoder, self.decoder)
+        return sum(
+            side.width * (3 * self.patch**2 + side.depth * side.width * (4 + 2 * side.mlp_ratio)) for side in sides
+        )
 
 
 @dataclass(frozen=True)
@@ -275,7 +282,9 @@ class Tokenizer(
     def _from_pretrained(cls, *, model_id: str | Path, **options: Any) -> Self:
         """The hub's door: strict, and in evaluation mode. `options` are the hub's own (revision, token, cache …)."""
         folder = Path(model_id) if Path(model_id).is_dir() else download(str(model_id), options)
-        tokenizer, tensors = cls(read_settings(folder, TokenizerSettings)), read_tensors(folder)
+        settings, tensors = read_settings(folder, TokenizerSettings), read_tensors(folder)
+        check_claim(settings.least_weights(), tensors, str(folder))
+        tokenizer = cls(settings)
         check_fit(tokenizer, tensors, str(folder))
         tokenizer.load_state_dict(tensors)
         return tokenizer.eval()
