@@ -69,7 +69,7 @@ def test_tiles_are_encoded_each_alone_and_the_last_is_flush():
 
 def test_blending_reproduces_what_all_tiles_agree_on(monkeypatch):
     codes = LEARNED.encode(torch.rand(1, 3, 64, 48) * 2 - 1)
-    monkeypatch.setattr(LEARNED.decoder, "forward", lambda q: torch.full((1, 3, 1, 24, 16), 0.25))
+    monkeypatch.setattr(LEARNED.decoder, "forward", lambda q, past: torch.full((1, 3, 1, 24, 16), 0.25))
     torch.testing.assert_close(LEARNED.decode(codes), torch.full((1, 3, 1, 64, 48), 0.25))
 
 

@@ -23,8 +23,9 @@ class Tiling:
     columns: int
 
 
-def cut_tiles(pixels: Tensor, tiling: Tiling, patch: int, encode: Callable[[Tensor], Tensor]) -> Tensor:
-    """Pixels (B, 3, T, h·p, w·p), at least a tile, → digits (B, T, h, w, L) by `encode` of one tile at a time."""
+def cut_tiles(pixels: Tensor, tiling: Tiling, patch: int, encode: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+    """Pixels (B, 3, T, h·p, w·p), at least a tile, → digits (B, T, h, w, L) by `encode` of one tile at a
+    time, given its first row and column."""
     rows, columns = pixels.shape[-2] // patch, pixels.shape[-1] // patch
     digits: Tensor | None = None
     for top in starts(rows, tiling.rows, tiling.rows):
@@ -34,7 +35,7 @@ def cut_tiles(pixels: Tensor, tiling: Tiling, patch: int, encode: Callable[[Tens
                 top * patch : (top + tiling.rows) * patch,
                 left * patch : (left + tiling.columns) * patch,
             ]
-            part = encode(tile)
+            part = encode(tile, top, left)
             if digits is None:
                 digits = part.new_empty(*part.shape[:2], rows, columns, part.shape[-1])
             digits[:, :, top : top + tiling.rows, left : left + tiling.columns] = part
@@ -42,17 +43,18 @@ def cut_tiles(pixels: Tensor, tiling: Tiling, patch: int, encode: Callable[[Tens
     return digits
 
 
-def blend_tiles(digits: Tensor, tiling: Tiling, patch: int, decode: Callable[[Tensor], Tensor]) -> Tensor:
-    """Digits (B, T, h, w, L), at least a tile, → pixels (B, 3, T, h·p, w·p) by `decode` of overlapping tiles."""
+def blend_tiles(digits: Tensor, tiling: Tiling, patch: int, decode: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+    """Digits (B, T, h, w, L), at least a tile, → pixels (B, 3, T, h·p, w·p) by `decode` of overlapping
+    tiles, given their first row and column."""
     batch, frames, rows, columns, _ = digits.shape
     if (rows, columns) == (tiling.rows, tiling.columns):
-        return decode(digits)
+        return decode(digits, 0, 0)
     total = torch.zeros(batch, 3, frames, rows * patch, columns * patch, device=digits.device)
     weights = torch.zeros(rows * patch, columns * patch, device=digits.device)
     weight = _hat(tiling.rows * patch, digits.device)[:, None] * _hat(tiling.columns * patch, digits.device)
     for top in starts(rows, tiling.rows, max(1, tiling.rows // 2)):
         for left in starts(columns, tiling.columns, max(1, tiling.columns // 2)):
-            tile = decode(digits[:, :, top : top + tiling.rows, left : left + tiling.columns])
+            tile = decode(digits[:, :, top : top + tiling.rows, left : left + tiling.columns], top, left)
             window = (
                 ...,
                 slice(top * patch, (top + tiling.rows) * patch),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import index as whole_number
@@ -12,27 +11,23 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from bsq.codes import Codes
-from bsq.errors import CodesError, NumericsError, RangeError, SettingsError, ShapeError
+from bsq.errors import CodesError, SettingsError, ShapeError
 from bsq.folders import WEIGHTS_FILE, check_claim, check_fit, download, read_settings, read_tensors, rewriting
-from bsq.layers.positions import LearnedPositionsSettings
-from bsq.parts import cut_parts
+from bsq.pixels import as_clip, check_range, check_size, pad_to
 from bsq.quantizers import KL, QuantizerSettings, build_quantizer
 from bsq.quantizers.base import Quantized
 from bsq.settings import Settings
-from bsq.tiling import Tiling, blend_tiles, cut_tiles
+from bsq.streaming import StreamDecoder, StreamEncoder
 from bsq.vit.decoder import Decoder
 from bsq.vit.encoder import Encoder
+from bsq.vit.grids import GridPast, decode_grid, encode_grid, tiling_of
 from bsq.vit.transformer import TransformerSettings
-
-# How far beyond [−1, 1] pixels may lie: more than rounding to bfloat16 adds, less than any other range of pixels does.
-SLACK = 0.01
 
 
 class TokenizerSettings(Settings):
@@ -114,7 +109,7 @@ class Tokenizer(
         The picture is padded to whole patches and, where encoder or decoder has learned positions, to at least a tile.
         """
         rows, columns = -(-height // self.patch), -(-width // self.patch)
-        for tiling in filter(None, map(_tiling, (self.settings.encoder, self.settings.decoder))):
+        for tiling in filter(None, map(tiling_of, (self.settings.encoder, self.settings.decoder))):
             rows, columns = max(rows, tiling.rows), max(columns, tiling.columns)
         return rows, columns
 
@@ -142,9 +137,7 @@ class Tokenizer(
             numbers.
         """
         self._check_discrete()
-        kept = None if bits is None else self._check_bits(bits)
-        codes = Codes(self._encode_grid(pixels, self.quantizer.digits), self.radices)
-        return codes if kept is None else codes.first(kept)
+        return self._encode_frames(pixels, None, None if bits is None else self._check_bits(bits))
 
     @torch.no_grad()
     def decode(self, codes: Codes, size: tuple[int, int] | None = None, kept: Tensor | None = None) -> Tensor:
@@ -160,6 +153,46 @@ class Tokenizer(
             CodesError: no Codes, or radices that are not a prefix of this tokenizer's. ShapeError: no tokens at all,
             fewer than a tile, or a `size` that is no pair of whole numbers or larger than the grid.
         """
+        return self._decode_frames(codes, None, size, kept)
+
+    @torch.no_grad()
+    def reconstruct(self, pixels: Tensor, bits: int | None = None) -> Tensor:
+        """decode(encode(pixels)), in the rank and size of `pixels`; for a continuous latent, through its mean."""
+        match self.quantizer:
+            case KL(mean=mean):
+                if bits is not None:
+                    raise SettingsError("a continuous latent has no bits to choose from")
+                again = self._decode(self._encode(pixels, mean), lambda latent: latent)
+            case _:
+                again = self.decode(self.encode(pixels, bits))
+        again = again[..., : pixels.shape[-2], : pixels.shape[-1]]
+        return again if pixels.ndim == 5 else again[:, :, 0]
+
+    def stream_encoder(self, bits: int | None = None) -> StreamEncoder:
+        """Frames → codes as they come: the bits of `encode`, in memory bounded by the encoder's `window_frames`.
+
+        Raises SettingsError as `encode` does, and for an encoder whose tokens see later frames.
+        """
+        self._check_discrete()
+        _check_causal(self.settings.encoder, "encoder")
+        kept = None if bits is None else self._check_bits(bits)
+        return StreamEncoder(lambda pixels, past: self._encode_frames(pixels, past, kept))
+
+    def stream_decoder(self, size: tuple[int, int] | None = None) -> StreamDecoder:
+        """Codes → pixels as they come. Mirror of `stream_encoder`; `size` as `decode` takes it."""
+        self._check_discrete()
+        _check_causal(self.settings.decoder, "decoder")
+        return StreamDecoder(lambda codes, past: self._decode_frames(codes, past, size))
+
+    @torch.no_grad()
+    def _encode_frames(self, pixels: Tensor, past: GridPast | None, kept: int | None) -> Codes:
+        codes = Codes(self._encode(pixels, self.quantizer.digits, past), self.radices)
+        return codes if kept is None else codes.first(kept)
+
+    @torch.no_grad()
+    def _decode_frames(
+        self, codes: Codes, past: GridPast | None, size: tuple[int, int] | None, kept: Tensor | None = None
+    ) -> Tensor:
         self._check_discrete()
         if not isinstance(codes, Codes):
             raise CodesError(f"decode takes Codes, as encode makes them, got {type(codes).__name__}")
@@ -173,14 +206,14 @@ class Tokenizer(
                 f"codes of {codes.shape[2]}×{codes.shape[3]} tokens are smaller than this model's tile {smallest}"
             )
         grid = codes.shape[2] * self.patch, codes.shape[3] * self.patch
-        height, width = grid if size is None else _check_size(size, grid)
+        height, width = grid if size is None else check_size(size, grid)
         digits = codes.digits.to(self._device)
         if kept is None:
-            return self._decode_grid(digits, self.quantizer.lookup)[..., :height, :width]
+            return self._decode(digits, self.quantizer.lookup, past)[..., :height, :width]
         if kept.shape != codes.shape[:-1] or kept.is_floating_point():
             raise ShapeError(f"kept must be integers {codes.shape[:-1]}, got {kept.dtype} {tuple(kept.shape)}")
         counted = torch.cat([digits.int(), kept[..., None].to(digits.device, torch.int32)], -1)
-        return self._decode_grid(counted, self._lookup_counted)[..., :height, :width]
+        return self._decode(counted, self._lookup_counted, past)[..., :height, :width]
 
     def _lookup_counted(self, counted: Tensor) -> Tensor:
         """Digits (…, k), behind them how many of them count → the decoder's input (…, code_width)."""
@@ -190,61 +223,16 @@ class Tokenizer(
             code = torch.where(kept == count, self.quantizer.lookup(digits[..., :count]), code)
         return code
 
-    @torch.no_grad()
-    def reconstruct(self, pixels: Tensor, bits: int | None = None) -> Tensor:
-        """decode(encode(pixels)), in the rank and size of `pixels`; for a continuous latent, through its mean."""
-        match self.quantizer:
-            case KL(mean=mean):
-                if bits is not None:
-                    raise SettingsError("a continuous latent has no bits to choose from")
-                again = self._decode_grid(self._encode_grid(pixels, mean), lambda latent: latent)
-            case _:
-                again = self.decode(self.encode(pixels, bits))
-        again = again[..., : pixels.shape[-2], : pixels.shape[-1]]
-        return again if pixels.ndim == 5 else again[:, :, 0]
-
-    def _encode_grid(self, pixels: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+    def _encode(self, pixels: Tensor, read: Callable[[Tensor], Tensor], past: GridPast | None = None) -> Tensor:
         """What `read` makes of the latent (B, T, h, w, C) of checked and padded pixels: (B, T, h, w, L)."""
-        clip = _as_clip(pixels).to(self._device)
-        _check_range(clip)
+        clip = as_clip(pixels).to(self._device)
+        check_range(clip)
         rows, columns = self.grid(*clip.shape[-2:])
-        clip = _pad_to(clip, rows * self.patch, columns * self.patch)
-        tiling = _tiling(self.settings.encoder)
-        if tiling is None:
-            return self._encode_parts(clip, read)
-        return cut_tiles(clip, tiling, self.patch, lambda tile: read(self.encoder(tile)))
+        return encode_grid(self.encoder, pad_to(clip, rows * self.patch, columns * self.patch), read, past)
 
-    def _decode_grid(self, codes: Tensor, show: Callable[[Tensor], Tensor]) -> Tensor:
+    def _decode(self, codes: Tensor, show: Callable[[Tensor], Tensor], past: GridPast | None = None) -> Tensor:
         """Pixels float32 in [−1, 1] of the grid (B, T, h, w, L) that `show` turns into the decoder's input."""
-        tiling = _tiling(self.settings.decoder)
-        if tiling is None:
-            pixels = self._decode_parts(codes, show)
-        else:
-            pixels = blend_tiles(codes, tiling, self.patch, lambda tile: self.decoder(show(tile)))
-        return pixels.float().clamp_(-1, 1)
-
-    def _encode_parts(self, clip: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `read` makes of the latent of a clip of whole patches, part by part."""
-        rows, columns = clip.shape[-2] // self.patch, clip.shape[-1] // self.patch
-        digits: Tensor | None = None
-        for part in cut_parts(rows, columns, self.settings.encoder.reach(rows, columns)):
-            down, right = part.rows.times(self.patch), part.columns.times(self.patch)
-            here = read(self.encoder(clip[..., down.outer, right.outer]))
-            if digits is None:
-                digits = here.new_empty(*here.shape[:2], rows, columns, here.shape[-1])
-            digits[:, :, part.rows.own, part.columns.own] = here[:, :, part.rows.inside, part.columns.inside]
-        assert digits is not None
-        return digits
-
-    def _decode_parts(self, digits: Tensor, show: Callable[[Tensor], Tensor]) -> Tensor:
-        """Pixels of a whole grid; mirror of `_encode_parts`."""
-        batch, frames, rows, columns, _ = digits.shape
-        pixels = torch.empty(batch, 3, frames, rows * self.patch, columns * self.patch, device=digits.device)
-        for part in cut_parts(rows, columns, self.settings.decoder.reach(rows, columns)):
-            down, right = part.rows.times(self.patch), part.columns.times(self.patch)
-            here = self.decoder(show(digits[:, :, part.rows.outer, part.columns.outer]))
-            pixels[..., down.own, right.own] = here[..., down.inside, right.inside]
-        return pixels
+        return decode_grid(self.decoder, codes, show, past).float().clamp_(-1, 1)
 
     @property
     def _device(self) -> torch.device:
@@ -303,51 +291,11 @@ def _hash_weights(settings: TokenizerSettings, weights: dict[str, Tensor]) -> st
     return digest.hexdigest()
 
 
-def _tiling(settings: TransformerSettings) -> Tiling | None:
-    match settings.positions:
-        case LearnedPositionsSettings(rows=rows, columns=columns):
-            return Tiling(rows, columns)
-        case _:
-            return None
-
-
-def _as_clip(pixels: Tensor) -> Tensor:
-    if not isinstance(pixels, Tensor):
-        raise ShapeError(f"pixels must be a torch.Tensor, got {type(pixels).__name__}; torch.from_numpy makes one")
-    if not pixels.is_floating_point() or pixels.ndim not in (4, 5) or pixels.shape[1] != 3 or 0 in pixels.shape:
-        raise ShapeError(
-            "pixels must be float (B, 3, H, W) or (B, 3, T, H, W), none of them empty; "
-            f"got {pixels.dtype} {tuple(pixels.shape)}"
+def _check_causal(settings: TransformerSettings, part: str) -> None:
+    if settings.time != "causal":
+        raise SettingsError(
+            f"this model's {part} lets a frame see later ones (time={settings.time}): give it whole clips"
         )
-    clip = pixels if pixels.ndim == 5 else pixels[:, :, None]
-    return clip.float()
-
-
-def _check_range(clip: Tensor) -> None:
-    low, high = (float(bound) for bound in clip.aminmax())
-    if not math.isfinite(high - low):
-        raise NumericsError("the pixels hold NaN or infinity")
-    if min(low, -high) < -1 - SLACK:
-        raise RangeError(
-            f"pixels must lie in [−1, 1], got {low:.4g} … {high:.4g}; pixels / 127.5 − 1 takes 0 … 255 there, "
-            "clamp(−1, 1) cuts off what resizing overshoots"
-        )
-
-
-def _check_size(size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
-    try:
-        height, width = map(whole_number, size)
-    except (TypeError, ValueError) as error:
-        raise ShapeError(f"size must be two whole numbers (H, W), got {size!r:.80}") from error
-    if not (0 < height <= grid[0] and 0 < width <= grid[1]):
-        raise ShapeError(f"cannot crop to {height}×{width} pixels: these codes hold {grid[0]}×{grid[1]}")
-    return height, width
-
-
-def _pad_to(clip: Tensor, height: int, width: int) -> Tensor:
-    """Repeat the last row and column until the clip is height × width."""
-    down, right = height - clip.shape[-2], width - clip.shape[-1]
-    return F.pad(clip, (0, right, 0, down, 0, 0), mode="replicate") if down or right else clip
 
 
 def _brief(radices: tuple[int, ...]) -> str:

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from bsq.layers.attention import Attention, attend, attend_frame_by_frame, attend_plain
+from bsq.layers.attention import Attention, attend, attend_frame_by_frame, attend_masked, attend_plain
+from bsq.layers.past import Past
 from bsq.layers.positions import RotaryPositionsSettings, rotary_table
 
 
@@ -24,14 +25,44 @@ def test_plain_and_fused_attention_agree_forward_and_backward():
         torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("window", [None, 1, 2, 3, 9])
 @pytest.mark.parametrize("frames", [1, 2, 5])
-def test_frame_by_frame_equals_the_dense_block_causal_mask(frames):
+@pytest.mark.parametrize("apart", [False, True])
+def test_masked_frame_by_frame_and_cached_forms_compute_the_same(frames, window, apart):
     torch.manual_seed(0)
     places = 6
     q, k, v = (torch.randn(2, 3, frames * places, 8) for _ in range(3))
-    frame = torch.arange(frames).repeat_interleave(places)
-    dense = attend(q, k, v, (frame[:, None] >= frame[None, :])[None, None])
-    torch.testing.assert_close(attend_frame_by_frame(q, k, v, None, frames), dense, atol=1e-6, rtol=1e-6)
+    seen = torch.rand(2, 1, places, places) > 0.5
+    seen = seen | torch.eye(places, dtype=torch.bool) if apart else None
+    masked = attend_masked(q, k, v, seen, frames, window)
+    torch.testing.assert_close(attend_frame_by_frame(q, k, v, seen, frames, window), masked, atol=1e-6, rtol=1e-6)
+    past, cached = Past(window), []
+    for now, keys, values in zip(*(x.split(places, dim=2) for x in (q, k, v)), strict=True):
+        keys, values = past.take_in(keys, values)
+        mask = None if seen is None else seen.repeat(1, 1, 1, keys.shape[2] // places)
+        cached.append(attend(now, keys, values, mask))
+    torch.testing.assert_close(torch.cat(cached, dim=2), masked, atol=1e-6, rtol=1e-6)
+
+
+def test_the_mask_is_that_of_the_definition():
+    """Token (t, s) sees token (u, r) exactly when t − 2 < u ≤ t."""
+    frames, places = 4, 2
+    zeros, names = torch.zeros(1, 1, frames * places, 8), torch.eye(frames * places)[None, None]
+    weights = attend_masked(zeros, zeros, names, None, frames, 2)[0, 0]
+    for token, row in enumerate(weights):
+        t = token // places
+        assert row.nonzero().flatten().tolist() == [n for n in range(frames * places) if t - 2 < n // places <= t]
+
+
+def test_frame_by_frame_has_the_gradients_of_the_mask():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 20, 8, requires_grad=True) for _ in range(3))
+    upstream = torch.randn(2, 3, 20, 8)
+    for window in (None, 2):
+        wanted = torch.autograd.grad(attend_masked(q, k, v, None, 4, window), (q, k, v), upstream)
+        got = torch.autograd.grad(attend_frame_by_frame(q, k, v, None, 4, window), (q, k, v), upstream)
+        for mine, theirs in zip(got, wanted, strict=True):
+            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_changing_a_frame_leaves_earlier_frames_equal():
@@ -81,3 +112,9 @@ def test_rotary_leaves_frame_zero_of_a_clip_as_a_picture():
     clip, picture = rotary(3, 4, 5), rotary(1, 4, 5)
     assert torch.equal(clip.frames(0, 1, 20).cos, picture.cos)
     assert torch.equal(clip.frames(0, 1, 20).sin, picture.sin)
+
+
+def test_rotary_of_later_frames_is_a_part_of_the_clips():
+    clip, later = rotary(5, 2, 3), rotary_table(RotaryPositionsSettings(), 2, 2, 3, 16, torch.device("cpu"), first=3)
+    assert torch.equal(clip.frames(3, 5, 6).cos, later.cos)
+    assert torch.equal(clip.frames(3, 5, 6).sin, later.sin)

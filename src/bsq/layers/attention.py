@@ -1,8 +1,10 @@
 """Attention over windows of frames. What enters: tokens (n, T, S, D). What leaves: the same shape.
 
 `n` counts independent windows, T frames, S the tokens of one frame in a window. `full` time lets every token see all
-frames, `causal` its own and earlier ones (block-causal: all tokens of a frame see each other). The causal form runs
-frame by frame over the keys so far, so that no T·S × T·S mask exists and no score of the future is ever computed.
+frames, `causal` its own and earlier ones (block-causal: all tokens of a frame see each other), with a window of frames
+only the last few of them. Three forms compute the same: masked, with an N × N mask, for comparison; frame by frame over
+the keys so far, which stores no such mask and computes no score of the future, for training; and cached, one frame at
+a time with the keys of earlier ones remembered in a `Past`, for use.
 """
 
 from __future__ import annotations
@@ -11,44 +13,72 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bsq.layers.past import Past
 from bsq.layers.positions import Rotary
 
 
 class Attention(nn.Module):
     """Multi-head self-attention with one projection for queries, keys and values (rows q, k, v)."""
 
-    def __init__(self, width: int, head_width: int, time: str) -> None:
+    def __init__(self, width: int, head_width: int, time: str, window_frames: int | None = None) -> None:
         super().__init__()
         self.heads = width // head_width
         self.head_width = head_width
         self.time = time
+        self.window_frames = window_frames
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, rotary: Rotary | None, regions: Tensor | None) -> Tensor:
-        """Tokens (n, T, S, D); `regions` (n, S) integers, tokens of unequal numbers do not see each other."""
+    def forward(
+        self, tokens: Tensor, rotary: Rotary | None, regions: Tensor | None, past: Past | None = None
+    ) -> Tensor:
+        """Tokens (n, T, S, D); `regions` (n, S) integers, tokens of unequal numbers do not see each other. With a
+        `past`, T = 1: the frame that comes next.
+        """
         windows, frames, places, width = tokens.shape
         qkv = self.qkv(tokens.reshape(windows, frames * places, width))
         queries, keys, values = qkv.view(windows, -1, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4).unbind(0)
         if rotary is not None:
             queries, keys = rotary.turn(queries), rotary.turn(keys)
         seen = None if regions is None else (regions[:, None, :, None] == regions[:, None, None, :])
-        if frames == 1 or self.time == "full":
+        if past is not None:
+            keys, values = past.take_in(keys, values)
+            mixed = attend(queries, keys, values, _over_frames(seen, 1, keys.shape[2] // places))
+        elif frames == 1 or self.time == "full":
             mixed = attend(queries, keys, values, _over_frames(seen, frames, frames))
         else:
-            mixed = attend_frame_by_frame(queries, keys, values, seen, frames)
+            mixed = attend_frame_by_frame(queries, keys, values, seen, frames, self.window_frames)
         return self.out(mixed.transpose(1, 2).reshape(windows, frames, places, width))
 
 
-def attend_frame_by_frame(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None, frames: int) -> Tensor:
-    """Block-causal attention over (n, heads, T·S, d): frame t sees frames 0 … t."""
+def attend_frame_by_frame(
+    queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None, frames: int, window_frames: int | None = None
+) -> Tensor:
+    """Block-causal attention over (n, heads, T·S, d): frame t sees frames 0 … t, or the last `window_frames` of them.
+
+    `seen` broadcastable to (n, heads, S, S): which places see each other.
+    """
     places = queries.shape[2] // frames
     mixed = []
     for t in range(frames):
-        stop = (t + 1) * places
-        now = queries[:, :, t * places : stop]
-        mixed.append(attend(now, keys[:, :, :stop], values[:, :, :stop], _over_frames(seen, 1, t + 1)))
+        first = 0 if window_frames is None else max(0, t + 1 - window_frames)
+        now, sight = slice(t * places, (t + 1) * places), slice(first * places, (t + 1) * places)
+        mask = _over_frames(seen, 1, t + 1 - first)
+        mixed.append(attend(queries[:, :, now], keys[:, :, sight], values[:, :, sight], mask))
     return torch.cat(mixed, dim=2)
+
+
+def attend_masked(
+    queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None, frames: int, window_frames: int | None = None
+) -> Tensor:
+    """The same as `attend_frame_by_frame` by the textbook's mask over all pairs of tokens, for comparison: twice the
+    work, and (T·S)² entries of mask.
+    """
+    number = torch.arange(frames, device=queries.device).repeat_interleave(queries.shape[2] // frames)
+    age = number[:, None] - number[None, :]
+    mask = (age >= 0) & (age < (frames if window_frames is None else window_frames))
+    whole = _over_frames(seen, frames, frames)
+    return attend(queries, keys, values, mask[None, None] if whole is None else whole & mask)
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from bsq.layers.attention import Attention
+from bsq.layers.past import Past
 from bsq.layers.positions import Rotary
 
 
@@ -22,13 +23,17 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """x + Attention(LN x), then x + MLP(LN x)."""
 
-    def __init__(self, width: int, head_width: int, mlp_width: int, time: str) -> None:
+    def __init__(
+        self, width: int, head_width: int, mlp_width: int, time: str, window_frames: int | None = None
+    ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, head_width, time)
+        self.attention = Attention(width, head_width, time, window_frames)
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = Mlp(width, mlp_width)
 
-    def forward(self, tokens: Tensor, rotary: Rotary | None, regions: Tensor | None) -> Tensor:
-        tokens = tokens + self.attention(self.attention_norm(tokens), rotary, regions)
+    def forward(
+        self, tokens: Tensor, rotary: Rotary | None, regions: Tensor | None, past: Past | None = None
+    ) -> Tensor:
+        tokens = tokens + self.attention(self.attention_norm(tokens), rotary, regions, past)
         return tokens + self.mlp(self.mlp_norm(tokens))

@@ -39,18 +39,18 @@ class LearnedPositions(nn.Module):
         self.places = nn.Parameter(torch.randn(settings.rows * settings.columns, width) * 0.02)
         self.frames = nn.Parameter(torch.zeros(settings.frames, width)) if settings.frames > 1 else None
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Hidden (B, T, h, w, D) → the same shape. The grid must be the table's."""
-        frames, rows, columns = hidden.shape[1:4]
+    def forward(self, hidden: Tensor, first: int = 0) -> Tensor:
+        """Hidden (B, T, h, w, D) of frames first … first + T − 1 → the same shape. The grid must be the table's."""
+        stop, (rows, columns) = first + hidden.shape[1], hidden.shape[2:4]
         table = self.settings
-        if (rows, columns) != (table.rows, table.columns) or frames > table.frames:
+        if (rows, columns) != (table.rows, table.columns) or stop > table.frames:
             raise ShapeError(
                 f"learned positions are for {table.rows}×{table.columns} tokens and up to {table.frames} frames, "
-                f"got {rows}×{columns} and {frames}"
+                f"got {rows}×{columns} and {stop}"
             )
         hidden = hidden + self.places.view(rows, columns, -1)
         if self.frames is not None:
-            hidden = hidden + self.frames[:frames, None, None]
+            hidden = hidden + self.frames[first:stop, None, None]
         return hidden
 
 
@@ -76,7 +76,7 @@ class Offset(nn.Module):
         super().__init__()
         self.vector = nn.Parameter(torch.randn(width) * OFFSET_STD)
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, first: int = 0) -> Tensor:
         return hidden + self.vector
 
 
@@ -100,17 +100,23 @@ class Rotary:
 
 
 def rotary_table(
-    settings: RotaryPositionsSettings, frames: int, rows: int, columns: int, head_width: int, device: torch.device
+    settings: RotaryPositionsSettings,
+    frames: int,
+    rows: int,
+    columns: int,
+    head_width: int,
+    device: torch.device,
+    first: int = 0,
 ) -> Rotary:
-    """Angles of a (T, h, w) grid, row-major, for heads of `head_width` (even)."""
+    """Angles of a (T, h, w) grid of frames first … first + T − 1, row-major, for heads of `head_width` (even)."""
     pairs = head_width // 2
     time_pairs = pairs // 4
     row_pairs = (pairs - time_pairs) // 2
-    axes = [(frames, time_pairs), (rows, row_pairs), (columns, pairs - time_pairs - row_pairs)]
+    axes = [(first, frames, time_pairs), (0, rows, row_pairs), (0, columns, pairs - time_pairs - row_pairs)]
     angles = []
-    for axis, (size, count) in enumerate(axes):
+    for axis, (start, size, count) in enumerate(axes):
         speeds = settings.base ** (-torch.arange(count, dtype=torch.float64, device=device) / max(count, 1))
-        angle = torch.arange(size, dtype=torch.float64, device=device)[:, None] * speeds
+        angle = torch.arange(start, start + size, dtype=torch.float64, device=device)[:, None] * speeds
         shape = [1, 1, 1, count]
         shape[axis] = size
         angles.append(angle.view(shape).expand(frames, rows, columns, count))

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from bsq.layers.patches import unpatchify
-from bsq.vit.transformer import Transformer, TransformerSettings, initialise, map_in_portions
+from bsq.vit.transformer import BodyPast, Transformer, TransformerSettings, initialise, map_in_portions, on_frames
 
 
 class Decoder(nn.Module):
@@ -19,6 +19,10 @@ class Decoder(nn.Module):
         )
         initialise(self)
 
-    def forward(self, quantized: Tensor) -> Tensor:
-        hidden = self.body(self.from_code(quantized.to(self.from_code.weight.dtype)))
-        return unpatchify(map_in_portions(self.to_patches, hidden), self.patch)
+    def forward(self, quantized: Tensor, past: BodyPast | None = None) -> Tensor:
+        """With a `past`: the frames that follow it."""
+        hidden = self.body(on_frames(self.from_code, quantized.to(self.from_code.weight.dtype)), past)
+        return unpatchify(on_frames(self._paint, hidden), self.patch)
+
+    def _paint(self, hidden: Tensor) -> Tensor:
+        return map_in_portions(self.to_patches, hidden)

@@ -5,7 +5,7 @@ w, C).
 from torch import Tensor, nn
 
 from bsq.layers.patches import patchify
-from bsq.vit.transformer import Transformer, TransformerSettings, initialise
+from bsq.vit.transformer import BodyPast, Transformer, TransformerSettings, initialise, on_frames
 
 
 class Encoder(nn.Module):
@@ -19,6 +19,7 @@ class Encoder(nn.Module):
         self.to_latent = nn.Linear(settings.width, latent_width)
         initialise(self)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        hidden = self.embed(patchify(pixels, self.patch).to(self.embed.weight.dtype))
-        return self.to_latent(self.body(hidden))
+    def forward(self, pixels: Tensor, past: BodyPast | None = None) -> Tensor:
+        """With a `past`: the frames that follow it."""
+        hidden = on_frames(self.embed, patchify(pixels, self.patch).to(self.embed.weight.dtype))
+        return on_frames(self.to_latent, self.body(hidden, past))

@@ -1,4 +1,9 @@
-"""The body that encoder and decoder share. What enters and leaves: hidden (B, T, h, w, D)."""
+"""The body that encoder and decoder share. What enters and leaves: hidden (B, T, h, w, D).
+
+With gradients all frames of a clip go through a block together. Without, they go one after another, each in products
+of one frame's size, so that its roundings do not depend on how many frames come at once: a clip gives the same bits
+whole, in pieces and frame by frame. Between pieces a `BodyPast` remembers what later frames see.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bsq.layers.block import Block
+from bsq.layers.past import Past
 from bsq.layers.positions import (
     LearnedPositions,
     LearnedPositionsSettings,
@@ -19,7 +25,7 @@ from bsq.layers.positions import (
     RotaryPositionsSettings,
     rotary_table,
 )
-from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings, cut_windows
+from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings, Windows, cut_windows
 from bsq.parts import Reach
 from bsq.settings import Settings
 
@@ -42,6 +48,8 @@ class TransformerSettings(Settings):
         FullAttentionSettings()
     )
     time: Literal["causal", "full"] = "causal"
+    window_frames: PositiveInt | None = None
+    """How many frames a token sees, its own among them; None: all earlier ones, and memory that grows with them."""
 
     @model_validator(mode="after")
     def _heads_fill_width(self) -> Self:
@@ -49,6 +57,8 @@ class TransformerSettings(Settings):
             raise ValueError(f"width {self.width} is not a multiple of head_width {self.head_width}")
         if isinstance(self.positions, RotaryPositionsSettings) and self.head_width < 8:
             raise ValueError(f"rotary rows, columns and time need a head_width of 8 or more, got {self.head_width}")
+        if self.window_frames is not None and self.time == "full":
+            raise ValueError("window_frames counts a frame and earlier ones; it does not go with time=full")
         return self
 
     def reach(self, rows: int, columns: int) -> Reach:
@@ -59,6 +69,22 @@ class TransformerSettings(Settings):
                 return Reach(margin=-(-halves // size) * size, step=size)
             case _:
                 return Reach(margin=max(rows, columns), step=1)
+
+
+class BodyPast:
+    """What the blocks of a transformer remember of the `frames` frames so far."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._pasts: dict[tuple[int, int], Past] = {}
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(past.kept_bytes for past in self._pasts.values())
+
+    def at(self, block: int, portion: int, window_frames: int | None) -> Past:
+        """The past of a portion of a block's tokens; empty at first."""
+        return self._pasts.setdefault((block, portion), Past(window_frames))
 
 
 class Transformer(nn.Module):
@@ -73,7 +99,7 @@ class Transformer(nn.Module):
     def __init__(self, settings: TransformerSettings) -> None:
         super().__init__()
         self.settings = settings
-        width = settings.width
+        width, inner = settings.width, settings.mlp_ratio * settings.width
         match settings.positions:
             case LearnedPositionsSettings() as positions:
                 self.positions: nn.Module = LearnedPositions(positions, width)
@@ -83,47 +109,99 @@ class Transformer(nn.Module):
                 raise AssertionError(settings.positions)
         self.norm_in = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(
-            Block(width, settings.head_width, settings.mlp_ratio * width, settings.time) for _ in range(settings.depth)
+            Block(width, settings.head_width, inner, settings.time, settings.window_frames)
+            for _ in range(settings.depth)
         )
         self.norm_out = nn.LayerNorm(width)
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, past: BodyPast | None = None) -> Tensor:
+        """Hidden (B, T, h, w, D) → the same shape. With a `past`, the T frames that follow it, and it goes on."""
+        if torch.is_grad_enabled() or self.settings.time == "full":
+            assert past is None, "only frames that see no later ones, and need no gradient, come piece by piece"
+            return self._at_once(hidden)
+        first = 0 if past is None else past.frames
+        frames = [self.norm_in(self.positions(frame, first + t)) for t, frame in enumerate(split_frames(hidden))]
+        # Blocks differ in how windows are shifted, by turns, and share all else.
+        rows, columns = hidden.shape[2:4]
+        windows = [cut_windows(self.settings.attention, n, rows, columns, hidden.device) for n in (0, 1)]
+        rotaries = [self._rotary(first + t, 1, windows[0], hidden.device) for t in range(len(frames))]
+        for number in range(len(self.blocks)):
+            self._frame_by_frame(number, frames, windows[number % 2], rotaries, past)
+        if past is not None:
+            past.frames += len(frames)
+        return torch.cat([self.norm_out(frame) for frame in frames], dim=1)
+
+    def _at_once(self, hidden: Tensor) -> Tensor:
         hidden = self.norm_in(self.positions(hidden))
+        frames, rows, columns = hidden.shape[1:4]
         for number, block in enumerate(self.blocks):
-            hidden = self._through(block, number, hidden)
+            windows = cut_windows(self.settings.attention, number, rows, columns, hidden.device)
+            rotary = self._rotary(0, frames, windows, hidden.device)
+            tokens = windows.split(hidden)
+            regions = None if windows.regions is None else windows.regions.repeat(hidden.shape[0], 1)
+            if self.recompute and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, rotary, regions, use_reentrant=False)
+            elif torch.is_grad_enabled():
+                tokens = block(tokens, rotary, regions)
+            else:
+                for part in portions(tokens):
+                    tokens[part] = block(tokens[part], rotary, None if regions is None else regions[part])
+            hidden = windows.join(tokens)
         return self.norm_out(hidden)
 
-    def _through(self, block: nn.Module, number: int, hidden: Tensor) -> Tensor:
-        frames, rows, columns = hidden.shape[1:4]
-        windows = cut_windows(self.settings.attention, number, rows, columns, hidden.device)
-        rotary = self._rotary(frames, windows.window_rows, windows.window_columns, hidden.device)
-        tokens = windows.split(hidden)
-        regions = None if windows.regions is None else windows.regions.repeat(hidden.shape[0], 1)
-        if self.recompute and torch.is_grad_enabled():
-            tokens = checkpoint(block, tokens, rotary, regions, use_reentrant=False)
-        elif torch.is_grad_enabled():
-            tokens = block(tokens, rotary, regions)
-        else:
-            tokens = _in_portions(block, tokens, rotary, regions)
-        return windows.join(tokens)
+    def _frame_by_frame(
+        self,
+        number: int,
+        frames: list[Tensor],
+        windows: Windows,
+        rotaries: list[Rotary | None],
+        past: BodyPast | None,
+    ) -> None:
+        """Block `number` on each frame (B, 1, h, w, D) of the list, in place.
 
-    def _rotary(self, frames: int, rows: int, columns: int, device: torch.device) -> Rotary | None:
+        Portions come in the outer loop, so that without a `past` memory holds the keys of one portion alone.
+        """
+        window_frames = self.settings.window_frames
+        regions = None if windows.regions is None else windows.regions.repeat(frames[0].shape[0], 1)
+        for t, frame in enumerate(frames):
+            frames[t] = windows.split(frame)
+        for index, part in enumerate(portions(frames[0])):
+            here = Past(window_frames) if past is None else past.at(number, index, window_frames)
+            marks = None if regions is None else regions[part]
+            for tokens, rotary in zip(frames, rotaries, strict=True):
+                tokens[part] = self.blocks[number](tokens[part], rotary, marks, here)
+        for t, tokens in enumerate(frames):
+            frames[t] = windows.join(tokens)
+
+    def _rotary(self, first: int, frames: int, windows: Windows, device: torch.device) -> Rotary | None:
         match self.settings.positions:
             case RotaryPositionsSettings() as positions:
-                return rotary_table(positions, frames, rows, columns, self.settings.head_width, device)
+                size = windows.window_rows, windows.window_columns
+                return rotary_table(positions, frames, *size, self.settings.head_width, device, first)
             case _:
                 return None
 
 
-def _in_portions(block: nn.Module, tokens: Tensor, rotary: Rotary | None, regions: Tensor | None) -> Tensor:
+def portions(tokens: Tensor) -> list[slice]:
+    """Slices of the first axis of tokens (n, T, S, D), each of about as many tokens as go through a block at once."""
     step = max(1, PORTION // (tokens.shape[1] * tokens.shape[2]))
-    if tokens.shape[0] <= step:
-        return block(tokens, rotary, regions)
-    parts = []
-    for start in range(0, tokens.shape[0], step):
-        part = slice(start, start + step)
-        parts.append(block(tokens[part], rotary, None if regions is None else regions[part]))
-    return torch.cat(parts)
+    return [slice(start, start + step) for start in range(0, tokens.shape[0], step)]
+
+
+def split_frames(hidden: Tensor) -> list[Tensor]:
+    """Hidden (B, T, …) → T times (B, 1, …), each in memory of its own: a product's roundings may depend on where it
+    lies.
+    """
+    if hidden.shape[1] == 1:
+        return [hidden]
+    return [frame.clone(memory_format=torch.contiguous_format) for frame in hidden.split(1, dim=1)]
+
+
+def on_frames(function: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+    """`function` of hidden (B, T, …) along its frames, one by one when no gradient is wanted."""
+    if torch.is_grad_enabled() or hidden.shape[1] == 1:
+        return function(hidden)
+    return torch.cat([function(frame) for frame in split_frames(hidden)], dim=1)
 
 
 def map_in_portions(function: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
