@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -266,6 +267,19 @@ def test_the_wrong_model(run: Run, other_model: Path) -> None:
         assert done.exit_code == 13
         assert "was written by" in done.stderr
     assert run("decode", "a.bsq", "-o", "b.png", model=Path("missing")).exit_code == 6
+
+
+@pytest.mark.parametrize("claim", [{"width": 2**40}, {"depth": 2**40}, {"mlp_ratio": 2**40}])
+def test_a_configuration_that_claims_too_much_is_refused_at_once(run: Run, tiny_model: Path, claim: dict) -> None:
+    config = json.loads((tiny_model / "config.json").read_text())
+    config["settings"]["encoder"] |= claim
+    Path("greedy").mkdir()
+    Path("greedy/config.json").write_text(json.dumps(config))
+    Path("greedy/model.safetensors").write_bytes((tiny_model / "model.safetensors").read_bytes())
+    save_picture("a.png", picture())
+    done = run("encode", "a.png", model=Path("greedy"))
+    assert done.exit_code == 6
+    assert "describes at least" in done.stderr
 
 
 def test_limits(run: Run) -> None:

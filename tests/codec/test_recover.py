@@ -11,12 +11,13 @@ from streams import EchoPrior, describe, likely_codes
 
 from bsq.codec.measure import inspect
 from bsq.codec.picture import compress, decompress, recover
-from bsq.codec.recover import Fill, complete, filled_depth, tell_digits, tell_missing
+from bsq.codec.recover import Fill, complete, first_layer, tell_digits, tell_missing
 from bsq.codec.shelf import prior_called
 from bsq.codec.stream import read_available, write_codes
 from bsq.codes import Codes
 from bsq.data.pictures import to_pixels, to_uint8
 from bsq.errors import LimitError, ShapeError, TruncatedStreamError
+from bsq.prior.masked import MaskedPrior, MaskedSettings
 from bsq.prior.uniform import UniformPrior
 from bsq.tokenizer import Tokenizer
 
@@ -88,17 +89,32 @@ def test_the_prior_fills_holes_in_groups_of_their_own() -> None:
     stream = read_available(bytes(data), [prior])
     filled = complete(stream, prior, Fill.prior)
     assert torch.equal(filled.codes.digits[0][stream.known], codes.digits[0][stream.known])
-    assert (filled.kept[0, [0, 1, 4, 5]] == 24).all()
     left = complete(stream, prior, Fill.zero)
+    assert (filled.kept[0, [0, 1, 4, 5]] == 24).all()
     assert left.kept[0, 2:4].unique().tolist() == [1, 2]
-    assert filled.kept[0, 2:4].unique().tolist() == [filled_depth(left.kept[0, 2:4])] == [2]
+    assert torch.equal(filled.kept, left.kept)
+    data[parts.header + parts.chunks[0].framed + 20] ^= 1
+    stream = read_available(bytes(data), [prior])
+    assert complete(stream, prior, Fill.zero).kept[0, 2:4].max() == 0
+    assert (complete(stream, prior, Fill.prior).kept[0, 2:4] == 1).all()
+    left = complete(stream, prior, Fill.zero)
     assert torch.equal(left.codes.digits, stream.codes.digits)
     assert "is damaged" in tell_missing(stream, len(data))
 
 
-def test_how_far_the_prior_fills_in() -> None:
-    for known, depth in (([0, 0, 0, 0], 0), ([0, 0, 0, 9], 9), ([9, 9, 9, 18], 9), ([9, 9, 18, 18], 18), ([7, 7], 7)):
-        assert filled_depth(torch.tensor(known).reshape(1, 1, -1)) == depth
+def test_the_first_layer_is_filled_in() -> None:
+    settings = MaskedSettings(radices=(2,) * 12, layer_digits=4, passes=(3, 2), width=16, blocks=1, chain_width=16)
+    prior, info = MaskedPrior(settings), describe((2,) * 12, height=256, width=256)
+    assert (first_layer(prior), first_layer(EchoPrior())) == (4, 1)
+    codes = likely_codes(info)
+    data = write_codes(codes, info, prior)
+    stream = read_available(data[: inspect(data).header + 300], [prior])
+    known = complete(stream, prior, Fill.zero).kept
+    assert known.min() == 0
+    assert known.max() == 4
+    filled = complete(stream, prior, Fill.prior)
+    assert (filled.kept == 4).all()
+    assert torch.equal(filled.codes.digits[0][stream.known], codes.digits[0][stream.known])
 
 
 def test_the_uniform_prior_has_nothing_to_fill_in() -> None:
