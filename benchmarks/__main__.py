@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import Row
 
-MODULES = ("quantizer", "prior")
+MODULES = ("quantizer", "prior", "loader")
 
 
 def show(row: Row) -> str:
