@@ -123,8 +123,8 @@ def described(one: Facts) -> str:
     lines = {
         one.kind: f"{one.width} × {one.height} pixels" + (f", {one.frames} frames" if one.kind == "video" else ""),
         "file": f"{size(one.bytes)}, {one.bits_per_pixel:.4f} bits per pixel (uncoded {one.raw_bits_per_pixel:.4f})",
-        "parts": f"header {one.header_bytes}, coded {one.payload_bytes} in {one.chunks} chunk{'' if one.chunks == 1 else 's'}, "
-        f"framing {one.framing_bytes}, closing {one.closing_bytes} bytes",
+        "parts": f"header {one.header_bytes}, coded {one.payload_bytes} in {one.chunks} chunk"
+        f"{'' if one.chunks == 1 else 's'}, framing {one.framing_bytes}, closing {one.closing_bytes} bytes",
         "codes": f"{frames} × {rows} × {columns} tokens, the first {one.kept_digits} of {one.all_digits} digits, "
         f"patch {one.patch}",
         "model": f"{one.model or 'without a name'}, hash {one.model_hash}",
