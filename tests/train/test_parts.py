@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from torch import nn
 
-from bsq.errors import MissingDependencyError
+from bsq.errors import MissingDependencyError, SettingsError
 from bsq.tokenizer import Tokenizer
 from bsq.train.ema import Ema, EmaSettings
 from bsq.train.objective import LossSettings, NestedSettings, TokenizerObjective, draw_kept
 from bsq.train.optimizers import AdamWSettings, MuonSettings, build_optimizers, set_learning_rate
+from bsq.train.parallel import choose_parallel
 from bsq.train.schedule import RampSettings, ScheduleSettings, learning_rate_factor, ramped
 
 
@@ -96,6 +99,12 @@ def test_muon_needs_a_newer_torch(tiny_tokenizer: Tokenizer, monkeypatch: pytest
     monkeypatch.delattr(torch.optim, "Muon")
     with pytest.raises(MissingDependencyError, match=r"2\.9"):
         build_optimizers(MuonSettings(), tiny_tokenizer)
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_a_launcher_with_a_way_of_its_own_is_refused(kind: str) -> None:
+    with pytest.raises(SettingsError, match=f"asks for {kind}; .* parallel=fsdp"):
+        choose_parallel("ddp", SimpleNamespace(distributed_type=DistributedType[kind]))  # type: ignore[arg-type]
 
 
 def test_kept_digits_depend_on_position_and_seed_alone() -> None:

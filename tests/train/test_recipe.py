@@ -16,9 +16,14 @@ FOLDER = Path(__file__).parent.parent.parent / "recipes"
 RECIPES = sorted(FOLDER.glob("**/*.yaml"))
 
 
+def source_for(path: Path) -> str:
+    """Recipes name no data."""
+    return "data.clips.source=videos" if path.stem.startswith("ucf101") else "data.source=pictures"
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_sound(path: Path) -> None:
-    recipe = load_recipe(path, ["data.source=pictures"])
+    recipe = load_recipe(path, [source_for(path)])
     assert path.parent.name != "paper" or "arXiv:" in path.read_text().splitlines()[0]
     assert recipe.steps > recipe.steps_in(recipe.log_every)
 
@@ -31,7 +36,7 @@ def test_every_recipe_is_sound(path: Path) -> None:
     ],
 )
 def test_every_recipe_can_be_planned(path: Path) -> None:
-    plan = plan_run(load_recipe(path, ["data.source=pictures"]))
+    plan = plan_run(load_recipe(path, [source_for(path)]))
     assert plan.parameters > 0
     assert plan.flops > 2 * plan.parameters
     assert plan.activation_bytes > 0
@@ -118,6 +123,13 @@ def test_what_is_no_recipe(tmp_path: Path) -> None:
     path.write_text("a: [")
     with pytest.raises(SettingsError, match="not YAML"):
         load_recipe(path)
+
+
+def test_a_codebook_that_moves_in_the_forward_pass_is_not_sharded(recipe: Path) -> None:
+    learned = "model.quantizer={kind: vq, size: 8, width: 4, update: gradient, revive_below: 0.1}"
+    with pytest.raises(SettingsError, match="revive_below=0"):
+        load_recipe(recipe, ["nested=null", learned, "parallel=fsdp"])
+    assert load_recipe(recipe, ["nested=null", learned, "parallel=fsdp", "model.quantizer.revive_below=0"])
 
 
 @pytest.mark.parametrize(("base", "words"), [("recipe.yaml", "is its own base"), (5, "base must be the path")])

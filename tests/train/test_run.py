@@ -227,6 +227,29 @@ def test_starts_from_a_given_model(whole: Path, pictures: Path, tmp_path: Path) 
         build_tokenizer(tiny(pictures, initial=str(whole / "model"), model=other))
 
 
+def test_a_model_of_videos_starts_from_one_of_pictures(tmp_path: Path, pictures: Path) -> None:
+    from bsq.train.trainer import build_tokenizer
+
+    def recipe(frames: int, time: str, **changes: Any) -> Any:
+        part = TRANSFORMER | {"positions": {"kind": "learned", "rows": 4, "columns": 4, "frames": frames}, "time": time}
+        return tiny(pictures, model=MODEL | {"encoder": part, "decoder": part}, **changes)
+
+    build_tokenizer(recipe(1, "causal")).save_pretrained(tmp_path / "model")
+    given = bsq.load(str(tmp_path / "model"))
+    clip = torch.rand(1, 3, 3, 32, 32) * 2 - 1
+    for time in ("full", "causal"):
+        video = build_tokenizer(recipe(3, time, seed=1, initial=str(tmp_path / "model"))).eval()
+        for frame in clip.split(1, dim=2):
+            assert torch.equal(video(frame).pixels, given(frame).pixels)
+        assert video(clip).pixels.shape == clip.shape
+    with pytest.raises(SettingsError, match=r"only positions\.frames and time"):
+        build_tokenizer(
+            recipe(3, "full", initial=str(tmp_path / "model"), nested=None).model_copy(
+                update={"model": tiny(pictures).model}
+            )
+        )
+
+
 def test_tensorboard(pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run(tiny(pictures, writers=["tensorboard"], pictures=8), tmp_path)

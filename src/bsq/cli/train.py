@@ -48,8 +48,8 @@ def train(
     result = run(checked, output, Start.RESUME if resume else Start.FRESH)
     match result.end:
         case End.FINISHED:
-            say(f"finished after {result.pictures:,} pictures; the model is in {result.model}")
+            pass  # the run has said where the model is
         case End.STOPPED:
-            raise typer.Exit(INTERRUPTED)  # the run has said where it stopped
+            raise typer.Exit(INTERRUPTED)  # and here where it stopped
         case _:
             raise AssertionError(result.end)

@@ -184,6 +184,8 @@ class Run:
             self._say(f"stopped at step {self.trainer.step:,}; --resume goes on from there")
         elif not (checkpoints(self.out / "checkpoints") or not self.main):
             raise TrainingError(f"{self.out}: the last checkpoint could not be written")
+        else:
+            self._say(f"finished after {self.trainer.seen:,} pictures; the model is in {self.out / 'model'}")
 
     def _write_log(self) -> None:
         meter = self.trainer.meter
