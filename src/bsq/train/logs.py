@@ -178,14 +178,16 @@ class Screen:
         self._progress = Progress(
             TextColumn("{task.completed:,.0f} of {task.total:,.0f} pictures"),
             BarColumn(),
+            TextColumn("{task.fields[terms]}"),
             TextColumn("{task.fields[speed]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=self._console,
+            speed_estimate_period=600,  # what is left is judged by ten minutes: steps of two kinds differ much
             disable=not self._console.is_terminal,
         )
-        self._task = self._progress.add_task("training", total=total, completed=seen, speed="")
+        self._task = self._progress.add_task("training", total=total, completed=seen, terms="", speed="")
         self._progress.start()
 
     def advance(self, seen: int) -> None:
@@ -196,7 +198,8 @@ class Screen:
         speed = (
             f"{values.get('pictures_per_second', 0):.1f} pictures/s, {values.get('data_wait', 0):.0%} waiting for data"
         )
-        self._progress.update(self._task, completed=seen, speed=speed)
+        short = "  ".join(f"{name} {values[name]:.4g}" for name in ("loss", "psnr") if name in values)
+        self._progress.update(self._task, completed=seen, terms=short, speed=speed)
         names = [name for name in values if name in FIRST or name.startswith("psnr@")]
         terms = "  ".join(f"{name} {values[name]:.4g}" for name in names)
         self.say(f"{seen:>11,}  {terms}  {speed}")
