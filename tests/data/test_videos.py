@@ -238,6 +238,14 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
         assert len(list(opened)) == 12
 
 
+def test_a_file_that_the_caller_opened_stays_open(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(video())
+    with (tmp_path / "a.mp4").open("rb") as file:
+        with open_video(file) as opened:
+            assert len(list(opened)) == 12
+        assert not file.closed
+
+
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     data = video(300, size=(64, 64), options={"crf": "40"})
     tracemalloc.start()

@@ -85,6 +85,7 @@ class Video:
         self.notes: list[str] = []
         self._av = import_av()
         self._file = open_bytes(source, self.name)
+        self._own = self._file is not source
         try:
             self._container = self._open_container()
             self._stream = self._open_stream()
@@ -93,7 +94,7 @@ class Video:
             self._from_start = self._times(self._decoded())
             self._first = self._read_first()
         except BaseException:
-            self._file.close()
+            self._close_file()
             raise
         self.height, self.width = self._turn.size(self._first.raw.height, self._first.raw.width)
         self.rate: Fraction | None = self._stream.average_rate or self._stream.guessed_rate or None
@@ -108,7 +109,12 @@ class Video:
 
     def close(self) -> None:
         self._container.close()
-        self._file.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        """A file that the caller opened stays open."""
+        if self._own:
+            self._file.close()
 
     def __iter__(self) -> Iterator[Frame]:
         """All frames from the first on, once. Raises MediaError where the size changes, LimitError where it grows."""
