@@ -52,6 +52,7 @@ DEEPER = {**SMALL, "depth": 1}
 TABLE: list[Row] = [
     *rows(TransformerSettings, transform, SMALL, width=16, depth=1, head_width=8, mlp_ratio=2, positions=LEARNED),
     *rows(TransformerSettings, transform, SMALL, attention={"kind": "windows", "size": 2}, time="full"),
+    *rows(TransformerSettings, transform, SMALL, window_frames=2),
     *rows(LearnedPositionsSettings, place, LEARNED, rows=2, columns=8, frames=1),
     *rows(RotaryPositionsSettings, place, {}, base=9.0),
     *rows(WindowAttentionSettings, attend, {"size": 2}, size=4),
