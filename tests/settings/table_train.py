@@ -45,10 +45,12 @@ def draw(settings: NestedSettings, folder: Path) -> Any:
 def average(settings: EmaSettings, folder: Path) -> Any:
     torch.manual_seed(0)
     model = nn.Linear(2, 2)
-    ema = Ema(model, settings)
-    nn.init.ones_(model.weight)
-    ema.update(model, 10_000)
-    return ema.model.weight
+    ema, seen = Ema(model, settings, batch=4), []
+    for step in range(20):
+        nn.init.constant_(model.weight, step)
+        ema.update(model, step)
+        seen.append(ema.model.weight[0, 0].item())
+    return seen
 
 
 class TwoLayers(nn.Module):
@@ -195,7 +197,7 @@ TABLE: list[Row] = [
     *rows(ScheduleSettings, follow, {"warm_up": 20}, warm_up=40, start=0.5, floor=0.1, horizon=60),
     *rows(RampSettings, ramp, SHORT_RAMP, weight=0.2, start=0.5, ramp=20),
     *rows(NestedSettings, draw, {"choices": (2, 4)}, choices=(2, 8)),
-    *rows(EmaSettings, average, {}, decay=0.5),
+    *rows(EmaSettings, average, {}, decay=0.5, every=3, start=40),
     *rows(AdamWSettings, descend, ADAMW, learning_rate=0.2, betas=(0.5, 0.9), epsilon=0.1, weight_decay=0.5),
     *rows(MuonSettings, descend, MUON, learning_rate=0.2, momentum=0.5, weight_decay=0.5),
     *rows(MuonSettings, descend, MUON, rest={"learning_rate": 0.3}),

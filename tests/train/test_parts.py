@@ -54,6 +54,17 @@ def test_average_follows_its_decay() -> None:
     assert torch.allclose(slow.model.weight, before + 0.91), "the first steps forget the start"
 
 
+def test_average_starts_late_and_takes_every_third() -> None:
+    model, seen = nn.Linear(1, 1), []
+    ema = Ema(model, EmaSettings(decay=0.5, every=3, start=80), batch=16)  # from step 5 on
+    for step in range(9):
+        nn.init.constant_(model.weight, step)
+        ema.update(model, step)
+        seen.append(ema.model.weight.item())
+    assert seen[:6] == pytest.approx([0, 1, 2, 3, 4, 5 - 0.1]), "the model itself, then a tenth of what it was"
+    assert seen[6:] == pytest.approx([4.9, 4.9, 8 - (8 - 4.9) * 0.125])
+
+
 def test_the_average_has_the_current_buffers() -> None:
     model = nn.BatchNorm1d(3)
     ema = Ema(model, EmaSettings())
