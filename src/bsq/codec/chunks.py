@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 
 from bsq.codec.coder import CutDecoder, DigitDecoder, DigitEncoder
-from bsq.codec.container import ContainerWriter
 from bsq.codec.framing import Chunk, Form
 from bsq.codes import digit_bits, from_bits, to_bits
 from bsq.errors import DamagedStreamError
@@ -20,10 +19,22 @@ from bsq.prior.base import Question
 ENOUGH = 1 << 16  # bytes; a chunk of so many ends with the step of the prior
 
 
+class ChunkSink(Protocol):
+    """What takes chunks in: a stream's writer, or whoever keeps them for one."""
+
+    def begin_group(self) -> None:
+        """What follows belongs to the next group of frames."""
+        ...
+
+    def add(self, form: Form, steps: int, payload: bytes) -> None:
+        """A chunk that covers so many steps of the prior."""
+        ...
+
+
 class ChunkBuilder:
     """Collects one conversation into chunks of a writer. Chunks end only between steps of the prior."""
 
-    def __init__(self, writer: ContainerWriter) -> None:
+    def __init__(self, writer: ChunkSink) -> None:
         self._writer = writer
         self._first = 0  # the prior's first step in the chunk being built
         self._last = 0

@@ -8,6 +8,7 @@ was cut or damaged.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
 
 from bsq.codec.checksum import crc32c
 from bsq.codec.fields import FieldReader, varint
@@ -22,7 +23,7 @@ from bsq.codec.framing import (
     first_crc,
     little_endian,
 )
-from bsq.codec.header import Header, Limits, header_body, read_header_body
+from bsq.codec.header import Header, Limits, check_limits, header_body, read_header_body
 from bsq.codec.walk import ChunkWalk
 from bsq.errors import (
     DamagedStreamError,
@@ -58,14 +59,14 @@ class Container:
 
 
 class ContainerWriter:
-    """Builds a stream: the header, then group after group, chunk after chunk, then the digest."""
+    """Writes a stream into a binary file: the header, then group after group, chunk after chunk, then the digest."""
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: Header, file: BinaryIO) -> None:
         body = header_body(header)
         head = MAGIC + bytes([MAJOR, MINOR]) + varint(len(body)) + body
         assert len(body) <= MAX_HEADER_BYTES
-        self._crc = crc32c(head)
-        self._parts = [head, little_endian(self._crc)]
+        self._crc, self._file = crc32c(head), file
+        file.write(head + little_endian(self._crc))
         self._place = Place(-1, 0)
 
     def begin_group(self) -> None:
@@ -75,17 +76,17 @@ class ContainerWriter:
     def add(self, form: Form, steps: int, payload: bytes) -> None:
         """Append a chunk that covers so many steps of the prior."""
         head = varint(steps << 2 | form.value) + varint(len(payload))
-        self._parts.append(head)
+        self._file.write(head)
         crc = first_crc(self._crc, self._place, head)
         for block in blocks(len(payload)):
             crc = crc32c(payload[block], crc)
-            self._parts += [payload[block], little_endian(crc)]
+            self._file.write(payload[block] + little_endian(crc))
         self._place = Place(self._place.group, self._place.number + 1)
 
-    def finish(self, digest: bytes) -> bytes:
-        """Close with the digest; the whole stream."""
+    def finish(self, digest: bytes) -> None:
+        """Close with the digest."""
         assert len(digest) == DIGEST_BYTES
-        return b"".join([*self._parts, varint(CLOSING_TAG), digest])
+        self._file.write(varint(CLOSING_TAG) + digest)
 
 
 def read_container(data: bytes, limits: Limits) -> Container:
@@ -94,8 +95,30 @@ def read_container(data: bytes, limits: Limits) -> Container:
     Raises EmptyStreamError, NotABsqStreamError, NewerVersionError, TruncatedStreamError (within the header),
     DamagedStreamError, LimitError.
     """
-    _check_magic(data)
-    fields = FieldReader(data, len(MAGIC))
+    fields = FieldReader(data)
+    head = read_head(fields)
+    check_limits(head.header.info, limits)
+    walk = ChunkWalk(fields, head.crc, head.header.info.group_count)
+    chunks = tuple(walk)
+    return Container(head.minor, head.header, head.size, chunks, walk.digest, walk.trouble)
+
+
+class Head(NamedTuple):
+    """The beginning of a stream, up to its first chunk: `size` bytes, whose CRC its chunks continue."""
+
+    minor: int
+    header: Header
+    size: int
+    crc: int
+
+
+def read_head(fields: FieldReader) -> Head:
+    """The beginning of a stream, its checksum verified, its claims not yet held against limits. Errors as
+    `read_container`.
+    """
+    start = fields.peek(len(MAGIC))
+    _check_magic(start)
+    fields.take(len(MAGIC))
     major, minor = fields.take(2)
     if major > MAJOR:
         raise NewerVersionError(
@@ -107,14 +130,10 @@ def read_container(data: bytes, limits: Limits) -> Container:
     if length > MAX_HEADER_BYTES:
         raise DamagedStreamError(f"the header claims {length} bytes, it has at most {MAX_HEADER_BYTES}")
     body = fields.take(length)
-    crc = crc32c(data[: fields.position])
+    crc = crc32c(fields.since(0))
     if fields.take(CRC_BYTES) != little_endian(crc):
         raise DamagedStreamError("the header's checksum does not hold; the stream was changed after it was written")
-    header = read_header_body(body, limits)
-    header_bytes = fields.position
-    walk = ChunkWalk(fields, crc, len(header.info.groups))
-    digest = walk.to_the_end()
-    return Container(minor, header, header_bytes, tuple(walk.chunks), digest, walk.trouble)
+    return Head(minor, read_header_body(body), fields.position, crc)
 
 
 def _check_magic(data: bytes) -> None:

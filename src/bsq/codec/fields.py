@@ -6,6 +6,9 @@ shortest form is the only one allowed, so that a value has one spelling.
 
 from __future__ import annotations
 
+import os
+from typing import BinaryIO, Protocol
+
 from bsq.errors import DamagedStreamError, TruncatedStreamError
 
 MAX_VARINT_BYTES = 9
@@ -22,10 +25,33 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+class Bytes(Protocol):
+    """Bytes in memory, or in a file."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, span: slice, /) -> bytes: ...
+
+
+class FileBytes:
+    """The bytes of a file that can be searched, read when they are asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._size = file, file.seek(0, os.SEEK_END)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, span: slice) -> bytes:
+        start, stop, _ = span.indices(self._size)
+        self._file.seek(start)
+        return self._file.read(max(0, stop - start))
+
+
 class FieldReader:
     """Reads fields one after another from a part of a stream; never reads past its end."""
 
-    def __init__(self, data: bytes, position: int = 0) -> None:
+    def __init__(self, data: Bytes, position: int = 0) -> None:
         self._data = data
         self.position = position
 
@@ -42,6 +68,10 @@ class FieldReader:
             )
         self.position += count
         return self._data[self.position - count : self.position]
+
+    def peek(self, count: int) -> bytes:
+        """The next `count` bytes, fewer where the stream ends, without reading them."""
+        return self._data[self.position : self.position + count]
 
     def since(self, start: int) -> bytes:
         """The bytes from `start` to here."""

@@ -27,7 +27,10 @@ _VIDEO, _PORTABLE, _BINARY, _NAMED, _LEAST_GRID, _GROUPED, _IDENTITY = (1 << bit
 
 
 class Limits(Settings):
-    """What a reader accepts; more is a LimitError. The defaults fit a 16384×16384 picture or minutes of video."""
+    """What a reader accepts; more is a LimitError. The defaults fit a 16384×16384 picture or minutes of video.
+
+    Where a film is read group by group, they bound a group: what is in memory at once.
+    """
 
     pixels: int = Field(default=2**28, ge=1, description="pixels of a frame")
     frames: int = Field(default=2**16, ge=1, description="frames")
@@ -72,9 +75,24 @@ class StreamInfo:
     @property
     def groups(self) -> tuple[Grid, ...]:
         """The grids of the conversations, in order."""
-        grid, size = self.grid, self.frames_per_group or self.frames
+        grid, size = self.grid, self.group_size
         starts = range(0, grid.frames, size)
         return tuple(replace(grid, frames=min(size, grid.frames - start)) for start in starts)
+
+    @property
+    def group_count(self) -> int:
+        """How many conversations there are; a stream may claim more than memory holds `groups` of."""
+        return -(-self.frames // self.group_size)
+
+    @property
+    def group_size(self) -> int:
+        """Frames of a group, the last of which may have fewer."""
+        return self.frames_per_group or self.frames
+
+    def of_group(self, number: int) -> StreamInfo:
+        """The same of one group alone."""
+        frames = min(self.group_size, self.frames - number * self.group_size)
+        return replace(self, frames=frames, frames_per_group=None)
 
     @property
     def kept_radices(self) -> tuple[int, ...]:
@@ -181,8 +199,8 @@ def header_body(header: Header) -> bytes:
     return bytes([flags]) + b"".join(parts)
 
 
-def read_header_body(body: bytes, limits: Limits) -> Header:
-    """Bytes whose checksum holds → header. Raises DamagedStreamError, NewerVersionError, LimitError."""
+def read_header_body(body: bytes) -> Header:
+    """Bytes whose checksum holds → header. Raises DamagedStreamError, NewerVersionError."""
     fields = FieldReader(body)
     try:
         header = _read_fields(fields)
@@ -190,7 +208,6 @@ def read_header_body(body: bytes, limits: Limits) -> Header:
     except TruncatedStreamError as error:
         raise DamagedStreamError("the header's fields are longer than the header") from error
     check_info(header.info, DamagedStreamError)
-    check_limits(header.info, limits)
     return header
 
 

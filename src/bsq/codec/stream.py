@@ -7,8 +7,8 @@ codes, the reader from the chunks. `read_available` takes what is sound of a str
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -16,20 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsq.codec.chunks import ChunkBuilder, open_chunk
 from bsq.codec.container import Container, ContainerWriter, read_container
-from bsq.codec.framing import DIGEST_BYTES, Chunk
+from bsq.codec.conversation import Table, mismatch, read_group, write_group
+from bsq.codec.framing import DIGEST_BYTES
 from bsq.codec.header import Header, Limits, StreamInfo, check_info
 from bsq.codes import Codes
-from bsq.errors import (
-    CodesError,
-    DamagedStreamError,
-    NotPortableError,
-    SettingsError,
-    StreamError,
-    WrongModelError,
-)
-from bsq.prior.base import Conversation, Grid, Prior, Question
+from bsq.errors import CodesError, DamagedStreamError, StreamError, WrongModelError
+from bsq.prior.base import Prior
 from bsq.prior.uniform import UniformPrior
 
 
@@ -62,10 +55,12 @@ def write_codes(codes: Codes, info: StreamInfo, prior: Prior) -> bytes:
     check_info(info, CodesError)
     _check_codes(codes, info)
     header = Header(info, prior.name, bytes(prior.identity), prior.portable)
-    writer = ContainerWriter(header)
+    file = io.BytesIO()
+    writer = ContainerWriter(header, file)
     for group in split_groups(codes, info):
-        _write_group(group, prior, writer)
-    return writer.finish(closing_digest(codes, info))
+        write_group(group, prior, writer)
+    writer.finish(closing_digest(codes, info))
+    return file.getvalue()
 
 
 def read_codes(data: bytes, priors: Sequence[Prior] = (), limits: Limits | None = None) -> DecodedStream:
@@ -146,73 +141,11 @@ def _check_codes(codes: Codes, info: StreamInfo) -> None:
         raise CodesError(f"codes have radices {codes.radices[:8]}, the description {info.kept_radices[:8]}")
 
 
-def _write_group(codes: Codes, prior: Prior, writer: ContainerWriter) -> None:
-    digits = codes.digits.reshape(-1, codes.length).cpu().numpy()
-    asked = np.zeros(digits.shape, bool)
-    builder = ChunkBuilder(writer)
-    conversation = prior.converse(Grid(*codes.shape[1:4]), codes.radices)
-    question = next(conversation, None)
-    while question is not None:
-        _check_unasked(asked, question.tokens, question.digit)
-        answer = digits[question.tokens, question.digit].astype(np.int64)
-        builder.add(question, answer, codes.radices[question.digit])
-        question = _answer(conversation, answer)
-    if not asked.all():
-        raise ValueError(f"the {prior.name} prior left {asked.size - asked.sum()} digits unasked")
-    builder.close()
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Digits (n, L) of a group of frames, and which of them are known; filled while reading."""
-
-    digits: np.ndarray
-    known: np.ndarray
-
-    def part(self, tokens: slice) -> _Table:
-        return _Table(self.digits[tokens], self.known[tokens])
-
-    def enter(self, question: Question, answer: np.ndarray) -> None:
-        """The answers to a question, or to the first tokens of it."""
-        tokens = question.tokens[: len(answer)]
-        _check_unasked(self.known, tokens, question.digit)
-        self.digits[tokens, question.digit] = answer
-
-
-def _read_group(table: _Table, conversation: Conversation, radices: tuple[int, ...], chunks: Iterable[Chunk]) -> bool:
-    """Fill the table from the chunks; False if they run out before the conversation ends."""
-    question, unread = _first_question(conversation), deque(chunks)
-    source, end, last = None, 0, -1
-    while question is not None:
-        if question.chunk >= end:
-            if source is not None:
-                source.close()
-            if not unread:
-                return False
-            chunk = unread.popleft()
-            end += chunk.steps
-            if question.chunk >= end:
-                raise DamagedStreamError("a chunk holds no digits")
-            source = open_chunk(chunk)
-        assert source is not None
-        answer = source.read(question, radices[question.digit])
-        table.enter(question, answer)
-        if len(answer) < len(question.tokens):
-            return False
-        last = question.chunk
-        question = _answer(conversation, answer)
-    if source is not None:
-        source.close()
-    if end != last + 1 or unread:
-        raise DamagedStreamError("the chunks do not fit the digits")
-    return True
-
-
 def _decode(container: Container, prior: Prior) -> DecodedStream:
     info = container.header.info
     grid, radices = info.grid, info.kept_radices
     digits = np.zeros((grid.tokens, info.kept), np.uint8 if max(radices) <= 256 else np.int32)
-    table = _Table(digits, np.zeros(digits.shape, bool))
+    table = Table(digits, np.zeros(digits.shape, bool))
     start, whole = 0, True
     of_groups = {group: list(chunks) for group, chunks in groupby(container.chunks, lambda chunk: chunk.group)}
     for number, group in enumerate(info.groups):
@@ -221,49 +154,16 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
         chunks = of_groups.get(number, [])
         # Without a chunk the prior, which may be slow, is not even asked.
         try:
-            whole &= bool(chunks) and _read_group(part, prior.converse(group, radices), radices, chunks)
+            whole &= bool(chunks) and read_group(part, prior.converse(group, radices), radices, chunks)
         except DamagedStreamError as error:
-            raise _mismatch(container.header, str(error)) from error
+            raise mismatch(container.header, str(error)) from error
     if not whole and container.trouble is None:
         raise DamagedStreamError("the chunks do not fit the digits")
     shape = (grid.frames, grid.height, grid.width, info.kept)
     codes = Codes(torch.from_numpy(digits).reshape(1, *shape), radices)
     if container.trouble is None and container.digest != closing_digest(codes, info):
-        raise _mismatch(container.header, "the closing digest does not hold: these are not the codes that were written")
+        raise mismatch(container.header, "the closing digest does not hold: these are not the codes that were written")
     unchecked = sum(len(chunk.payload) - chunk.checked for chunk in container.chunks)
     return DecodedStream(
         codes, torch.from_numpy(table.known).reshape(shape), container.header, unchecked, container.trouble
     )
-
-
-def _mismatch(header: Header, what: str) -> StreamError:
-    """Bytes with sound checksums that give no codes or other codes: damage, unless the prior itself may differ."""
-    if header.portable:
-        return DamagedStreamError(what)
-    return NotPortableError(
-        f"the {header.prior} prior computes in floating point and came out differently on this machine; "
-        "decode where the stream was written, or write it with a portable prior"
-    )
-
-
-def _first_question(conversation: Conversation) -> Question | None:
-    """A prior that does not model codes like these did not write the stream, whatever its header says."""
-    try:
-        return next(conversation, None)
-    except SettingsError as error:
-        raise WrongModelError(f"the prior does not fit the stream's codes: {error}") from error
-
-
-def _answer(conversation: Conversation, answer: np.ndarray) -> Question | None:
-    """The next question, None when the conversation is over."""
-    try:
-        return conversation.send(answer)
-    except StopIteration:
-        return None
-
-
-def _check_unasked(asked: np.ndarray, tokens: np.ndarray, digit: int) -> None:
-    """Mark digits as asked; a prior that asks twice is broken."""
-    if asked[tokens, digit].any():
-        raise ValueError(f"the prior asked twice for digit {digit} of a token")
-    asked[tokens, digit] = True

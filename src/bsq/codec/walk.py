@@ -6,6 +6,7 @@ the sake of the groups of frames after it, which do not depend on it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bsq.codec.checksum import crc32c
@@ -37,33 +38,37 @@ class Piece:
 
 
 class ChunkWalk:
-    """A walk over the chunks of one stream.
+    """A walk over the chunks of one stream, one in memory at a time.
 
-    chunks   of each group those up to its first trouble; the last of them may be a beginning only
-    trouble  the first one met; None if there is none
+    trouble  the first one met so far; None if there is none
+    digest   8 bytes, once the walk has come to them
+
+    Groups before `first` are stepped over: only the first block of a chunk is checked, which vouches for its length.
     """
 
-    def __init__(self, fields: FieldReader, head_crc: int, groups: int) -> None:
-        self.chunks: list[Chunk] = []
+    def __init__(self, fields: FieldReader, head_crc: int, groups: int, first: int = 0) -> None:
         self.trouble: StreamError | None = None
-        self._fields, self._head_crc, self._groups = fields, head_crc, groups
+        self.digest: bytes | None = None
+        self._fields, self._head_crc, self._groups, self._first = fields, head_crc, groups, first
         self._places: tuple[Place, ...] = (Place(0, 0),)  # where the next chunk may belong
         self._sound: Place | None = None  # the chunk before, if all of it is good: the next of its group can be used
         self._lost = False  # whether the chunk before was stepped over
+        self._kept: Chunk | None = None
 
-    def to_the_end(self) -> bytes | None:
-        """Walk; return the digest, None if it is not there."""
+    def __iter__(self) -> Iterator[Chunk]:
+        """Of each group the chunks up to its first trouble; the last of them may be a beginning only."""
         fields = self._fields
         try:
             while self._next_chunk():
-                pass
+                if self._kept is not None:
+                    kept, self._kept = self._kept, None
+                    yield kept
             digest = fields.take(DIGEST_BYTES)
             if fields.left:
                 raise DamagedStreamError(f"{fields.left} bytes follow the end of the stream")
+            self.digest = digest
         except StreamError as error:
             self._note(error)
-            return None
-        return digest
 
     def _next_chunk(self) -> bool:
         """Take in one chunk; False at the end mark. Raises where no further chunk can be found."""
@@ -79,6 +84,10 @@ class ChunkWalk:
         place, crc = self._find_place(head, first)
         if place is None:
             self._step_over(start, end)
+            return True
+        if place.group < self._first:
+            fields.move(end)
+            self._places, self._lost = place.following(), False
             return True
         payload, checked = self._read_blocks(first, spans[1:], crc, end)
         self._places, self._lost = place.following(), False
@@ -136,8 +145,8 @@ class ChunkWalk:
         usable = place.number == 0 or self._sound == Place(place.group, place.number - 1)
         self._sound = place if usable and piece.checked == piece.length else None
         if usable and kind != EXTRA:
-            chunk = Chunk(Form(kind), number, piece.payload, place.group, piece.length, piece.checked, piece.framed)
-            self.chunks.append(chunk)
+            form = Form(kind)
+            self._kept = Chunk(form, number, piece.payload, place.group, piece.length, piece.checked, piece.framed)
 
     def _note(self, error: StreamError) -> None:
         self.trouble = self.trouble or error
