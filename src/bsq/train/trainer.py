@@ -17,12 +17,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from bsq.checkpoint import load
+from bsq.checkpoint import begin_from, load
 from bsq.data.dataset import to_pixels
 from bsq.data.loader import Batch
 from bsq.errors import NumericsError, SettingsError
-from bsq.layers.positions import LearnedPositionsSettings
-from bsq.tokenizer import Reconstruction, Tokenizer, TokenizerSettings
+from bsq.tokenizer import Reconstruction, Tokenizer
 from bsq.train.adversary import Pair, Skipped, Taken, build_adversary
 from bsq.train.checkpoints import State
 from bsq.train.ema import Ema
@@ -42,7 +41,7 @@ from bsq.train.parallel import (
 )
 from bsq.train.recipe import Recipe
 from bsq.train.schedule import learning_rate_factor
-from bsq.vit.transformer import Transformer, TransformerSettings
+from bsq.vit.transformer import Transformer
 
 NOISE = 3
 """Which stream of random numbers a step's own noise comes from (data sets have 0 and 1, kept digits 2)."""
@@ -65,7 +64,7 @@ class Trainer:
         self.step = 0
         self.bad_steps = 0  # in a row
         self.tokenizer = build_tokenizer(recipe).to(accelerator.device)
-        self.ema = Ema(self.tokenizer, recipe.ema)
+        self.ema = Ema(self.tokenizer, recipe.ema, recipe.batch)
         self.objective = TokenizerObjective(recipe.loss).to(accelerator.device)
         self.parallel = choose_parallel(recipe.parallel, accelerator)
         shared = self.parallel.share(self.tokenizer.train())
@@ -210,45 +209,20 @@ def check_unchanged(name: str, begun: Any, now: Any) -> None:
 
 
 def build_tokenizer(recipe: Recipe) -> Tokenizer:
-    """A new tokenizer, its weights drawn from the recipe's seed or taken from its `initial` model."""
+    """A new tokenizer, its weights drawn from the seed or taken from its `initial` model: the same, or one that
+    sees less far in time (`bsq.checkpoint.begin`). Raises SettingsError for any other.
+    """
     torch.manual_seed(recipe.seed)
     tokenizer = Tokenizer(recipe.model)
     if recipe.initial is not None:
-        start_from(tokenizer, load(recipe.initial), recipe.initial)
+        try:
+            begin_from(load(recipe.initial), tokenizer)
+        except SettingsError as error:
+            raise SettingsError(f"initial={recipe.initial}: {error}") from error
     for part in tokenizer.modules():
         if isinstance(part, Transformer):
             part.recompute = recipe.recompute
     return tokenizer
-
-
-def start_from(tokenizer: Tokenizer, given: Tokenizer, name: str) -> None:
-    """Take the weights of a model of the same settings, or of the picture model that a video model extends.
-
-    The latter has no table of frames (the video model's starts at zero), so that each frame alone comes out as before.
-    Raises SettingsError for any other model.
-    """
-    if given.settings == tokenizer.settings:
-        tokenizer.load_state_dict(given.state_dict())
-    elif given.settings == for_pictures(tokenizer.settings, given.settings):
-        frames = {name: tensor for name, tensor in tokenizer.state_dict().items() if name.endswith("positions.frames")}
-        tokenizer.load_state_dict(given.state_dict() | frames)
-    else:
-        raise SettingsError(
-            f"initial={name} is a model of other settings than the recipe's model; only positions.frames and time may "
-            "differ, when a model of pictures becomes one of videos"
-        )
-
-
-def for_pictures(settings: TokenizerSettings, given: TokenizerSettings) -> TokenizerSettings:
-    """These settings without a table of frames, and with the same word for time, which one frame does not have."""
-    parts = {}
-    for name in ("encoder", "decoder"):
-        part: TransformerSettings = getattr(settings, name)
-        positions = part.positions
-        if isinstance(positions, LearnedPositionsSettings):
-            positions = positions.model_copy(update={"frames": 1})
-        parts[name] = part.model_copy(update={"positions": positions, "time": getattr(given, name).time})
-    return settings.model_copy(update=parts)
 
 
 def compiled(recipe: Recipe, model: torch.nn.Module) -> torch.nn.Module:

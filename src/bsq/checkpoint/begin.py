@@ -1,0 +1,89 @@
+"""Beginning a model from another. What enters: a picture model, or one of shorter clips. What leaves: a video model.
+
+Pictures and videos share all weights but the table of frames, which learned positions have and rotary ones do not
+need. New rows of it are zero (PAPER: §3.3), so that before any training a clip's first frame has the very codes and
+pixels that the picture model gives it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from bsq.errors import SettingsError
+from bsq.layers.positions import LearnedPositionsSettings
+from bsq.tokenizer import Tokenizer, TokenizerSettings
+from bsq.vit.transformer import TransformerSettings
+
+# What may differ: how far tokens see in time. A picture has one frame, so nothing of this changes it.
+TEMPORAL = ("time", "window_frames")
+
+
+def video_from_picture(picture: Tokenizer, frames: int | None = None, window_frames: int | None = None) -> Tokenizer:
+    """A new video tokenizer in evaluation mode whose frame 0 is what `picture` makes of it, bit for bit.
+
+    Args:
+        picture: any tokenizer with discrete or continuous latents; it is left as it is.
+        frames: rows of the table of frames, where positions are learned; rotary positions take any number.
+        window_frames: how many frames a token sees, its own among them; None: all earlier ones. With 1, every frame of
+            a clip is what `picture` makes of it.
+
+    Raises:
+        SettingsError: `frames` missing for learned positions, given for rotary ones, or fewer than `picture` has.
+    """
+    asked = {"time": "causal", "window_frames": window_frames}
+    parts: dict[str, Any] = {}
+    for part in ("encoder", "decoder"):
+        settings: TransformerSettings = getattr(picture.settings, part)
+        match settings.positions:
+            case LearnedPositionsSettings():
+                if frames is None:
+                    raise SettingsError(f"the {part} has learned positions: say how many frames its table is to have")
+                positions = settings.positions.model_dump() | {"frames": frames}
+            case _:
+                positions = settings.positions.model_dump()
+        parts[part] = settings.model_dump() | asked | {"positions": positions}
+    if frames is not None and not any("frames" in part["positions"] for part in parts.values()):
+        raise SettingsError(f"rotary positions take clips of any length and have no table of frames={frames}")
+    video = Tokenizer(TokenizerSettings.model_validate(picture.settings.model_dump() | parts))
+    begin_from(picture, video)
+    return video.to(picture.encoder.embed.weight.device).eval()
+
+
+def begin_from(given: Tokenizer, model: Tokenizer) -> None:
+    """Copy the weights of `given` into `model`: the same model, or one that sees further in time.
+
+    Raises SettingsError that names the first other setting that differs, or a table of frames that would be cut.
+    """
+    _check(_meaning(given.settings), _meaning(model.settings), "")
+    tensors = dict(given.state_dict())
+    for name, wanted in model.state_dict().items():
+        if not name.endswith("positions.frames"):
+            continue
+        table = torch.zeros_like(wanted)
+        known = tensors.get(name, table[:1])
+        table[: len(known)] = known
+        tensors[name] = table
+    model.load_state_dict(tensors)
+
+
+def _meaning(settings: TokenizerSettings) -> dict[str, Any]:
+    """The settings that both must share, and the frames of tables, 1 where there is none."""
+    told = settings.model_dump()
+    told["quantizer"] = settings.quantizer.meaning()
+    for part in ("encoder", "decoder"):
+        for name in TEMPORAL:
+            del told[part][name]
+    return told
+
+
+def _check(given: Any, wanted: Any, name: str) -> None:
+    if isinstance(given, dict) and isinstance(wanted, dict):
+        for key in {**given, **wanted}:
+            _check(given.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+    elif name.endswith("positions.frames") and given is not None and wanted is not None:
+        if given > wanted:
+            raise SettingsError(f"{name}={wanted} would cut the given model's table of {given} frames")
+    elif given != wanted:
+        raise SettingsError(f"the given model is one of other settings: its {name} is {given}, wanted {wanted}")
