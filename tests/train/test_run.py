@@ -242,7 +242,7 @@ def test_a_model_of_videos_starts_from_one_of_pictures(tmp_path: Path, pictures:
         for frame in clip.split(1, dim=2):
             assert torch.equal(video(frame).pixels, given(frame).pixels)
         assert video(clip).pixels.shape == clip.shape
-    with pytest.raises(SettingsError, match="its encoder.* is"):
+    with pytest.raises(SettingsError, match=r"its encoder.* is"):
         build_tokenizer(
             recipe(3, "full", initial=str(tmp_path / "model"), nested=None).model_copy(
                 update={"model": tiny(pictures).model}
