@@ -25,9 +25,12 @@ class Verbs(TyperGroup):
     """The group of all verbs; whatever a verb raises ends here."""
 
     def make_context(self, *given: Any, **options: Any) -> Any:
-        """The help is printed in here."""
+        """Arguments are read and the help is printed in here."""
         try:
             return super().make_context(*given, **options)
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
         except NOBODY_READS:
             forget_output()
             raise typer.Exit(READER_GONE) from None
