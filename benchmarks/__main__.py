@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import Row
 
-MODULES = ("quantizer", "prior", "loader")
+MODULES = ("quantizer", "prior", "loader", "attention", "streaming")
 
 
 def show(row: Row) -> str:

@@ -23,8 +23,8 @@ def build(quantizer=None, **changes):
     quantizer = BsqSettings(bits=9) if quantizer is None else quantizer
     model = Tokenizer(TokenizerSettings(patch=4, quantizer=quantizer, encoder=part, decoder=part)).eval()
     for name, parameter in model.named_parameters():
-        if "codebook" not in name:
-            torch.nn.init.normal_(parameter, std=0.3)
+        if parameter.ndim > 1 and "codebook" not in name:
+            torch.nn.init.normal_(parameter, std=0.5)
     return model
 
 
