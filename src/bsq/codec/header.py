@@ -73,6 +73,11 @@ class StreamInfo:
         return Grid(self.frames, max(rows, self.least_rows), max(columns, self.least_columns))
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of a frame."""
+        return self.height, self.width
+
+    @property
     def groups(self) -> tuple[Grid, ...]:
         """The grids of the conversations, in order."""
         grid, size = self.grid, self.group_size

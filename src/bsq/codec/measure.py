@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
 
-from bsq.codec.container import read_container
+from bsq.codec.container import Head, read_head
+from bsq.codec.fields import FieldReader, FileBytes
 from bsq.codec.framing import DIGEST_BYTES, Chunk
-from bsq.codec.header import Limits, StreamInfo
+from bsq.codec.header import Limits, StreamInfo, check_limits
+from bsq.codec.walk import ChunkWalk
 from bsq.codes import digit_bits
 from bsq.errors import StreamError
 
@@ -16,7 +19,7 @@ class StreamParts:
     """Sizes of a stream's parts, in bytes unless they say otherwise.
 
     header    with magic, version and checksum
-    payload   of the chunks: the coded digits
+    payload   of the chunks: the coded digits, as far as they are there
     framing   tags, lengths and checksums of the chunks
     closing   end mark and digest
     raw_bits  what the digits would take uncoded
@@ -43,20 +46,51 @@ class StreamParts:
 
 def inspect(data: bytes, limits: Limits | None = None) -> StreamParts:
     """Measure a stream without decoding it. Raises for trouble in the header; later trouble is in the result."""
-    container = read_container(data, limits or Limits())
-    header, chunks = container.header, container.chunks
-    payload = sum(len(chunk.payload) for chunk in chunks)
+    fields = FieldReader(data)
+    head = read_head(fields)
+    check_limits(head.header.info, limits or Limits())
+    walk = ChunkWalk(fields, head.crc, head.header.info.group_count)
+    chunks = tuple(walk)
+    return measure(head, chunks, sum(len(chunk.payload) for chunk in chunks), walk, len(data))
+
+
+def inspect_file(file: BinaryIO) -> StreamParts:
+    """As `inspect`, of a stream in a file that can be searched, of any length: without the chunks' payloads."""
+    data = FileBytes(file)
+    fields = FieldReader(data)
+    head = read_head(fields)
+    walk = ChunkWalk(fields, head.crc, head.header.info.group_count)
+    chunks: list[Chunk] = []
+    payload = 0
+    for chunk in walk:
+        payload += len(chunk.payload)
+        chunks.append(replace(chunk, payload=b""))
+    return measure(head, tuple(chunks), payload, walk, len(data))
+
+
+def holds_video(file: BinaryIO) -> bool:
+    """Whether a file that can be searched is a stream of a video; left at its beginning."""
+    try:
+        return read_head(FieldReader(FileBytes(file))).header.info.kind == "video"
+    except StreamError:
+        return False
+    finally:
+        file.seek(0)
+
+
+def measure(head: Head, chunks: tuple[Chunk, ...], payload: int, walk: ChunkWalk, total: int) -> StreamParts:
+    header = head.header
     return StreamParts(
         info=header.info,
         prior=header.prior,
         identity=header.identity,
         portable=header.portable,
-        total=len(data),
-        header=container.header_bytes,
+        total=total,
+        header=head.size,
         payload=payload,
         framing=sum(chunk.framed for chunk in chunks) - payload,
-        closing=0 if container.digest is None else 1 + DIGEST_BYTES,
+        closing=0 if walk.digest is None else 1 + DIGEST_BYTES,
         raw_bits=header.info.grid.tokens * sum(map(digit_bits, header.info.kept_radices)),
         chunks=chunks,
-        trouble=container.trouble,
+        trouble=walk.trouble,
     )

@@ -171,4 +171,4 @@ def describe(model: Tokenizer, height: int, width: int, kept: int) -> StreamInfo
 
 def check_kind(info: StreamInfo) -> None:
     if info.kind != "picture":
-        raise MediaError(f"the stream holds a {info.kind} of {info.frames} frames; only pictures can be decoded here")
+        raise MediaError(f"the stream holds a {info.kind} of {info.frames} frames; decompress_video() gives them")

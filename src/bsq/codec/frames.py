@@ -1,0 +1,60 @@
+"""Groups of frames through a tokenizer, frame by frame. What enters: frames, or codes. What leaves: the other.
+
+Encoder and decoder begin afresh with each group: what is in memory is a group and what the model remembers of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+
+from bsq.codes import Codes
+from bsq.data.pictures import check_picture, to_pixels, to_uint8
+from bsq.errors import ShapeError
+from bsq.tokenizer import Tokenizer
+
+
+def of_one_size(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same frames. Raises ShapeError."""
+    shape: tuple[int, ...] | None = None
+    for frame in frames:
+        check_picture(frame)
+        if shape not in (None, frame.shape):
+            raise ShapeError(f"frames of one video have one size: got {frame.shape} after {shape}")
+        shape = frame.shape
+        yield frame
+
+
+def encode_groups(frames: Iterator[np.ndarray], model: Tokenizer, bits: int | None, size: int) -> Iterator[Codes]:
+    """Codes (1, T, h, w, kept) of every `size` frames, each group as if nothing had been before it.
+
+    A model whose frames see later ones takes a group at once, others frame by frame, in less memory.
+    """
+    stream = model.stream_encoder(bits) if model.settings.encoder.time == "causal" else None
+    while True:
+        group = map(to_pixels, islice(frames, size))
+        if stream is None:
+            clip = list(group)
+            pieces = [model.encode(torch.stack(clip, 2), bits)] if clip else []
+        else:
+            stream.restart()
+            pieces = [stream.push(pixels) for pixels in group]
+        if not pieces:
+            return
+        yield Codes(torch.cat([piece.digits for piece in pieces], 1), pieces[0].radices)
+
+
+def decode_group(codes: Codes, model: Tokenizer, size: tuple[int, int], wanted: range) -> Iterator[np.ndarray]:
+    """Those frames of a group, uint8 (H, W, 3). Mirror of `encode_groups`."""
+    if model.settings.decoder.time != "causal":
+        pixels = model.decode(codes, size)
+        yield from (to_uint8(pixels[:, :, number]) for number in wanted)
+        return
+    stream = model.stream_decoder(size)
+    for number in range(wanted.stop):
+        pixels = stream.push(Codes(codes.digits[:, number : number + 1], codes.radices))
+        if number in wanted:
+            yield to_uint8(pixels)

@@ -1,0 +1,187 @@
+"""Streams group by group. What enters: codes as they come, or a file. What leaves: a file, or codes; a group in memory.
+
+How many frames there are stands in the header, and every checksum continues the header's. So a writer keeps the chunks
+in a file without a name until it knows, and then writes the stream from its first byte to its last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import numpy as np
+import torch
+
+from bsq.codec.container import ContainerWriter, read_head
+from bsq.codec.conversation import Table, mismatch, read_group, write_group
+from bsq.codec.fields import FieldReader, FileBytes
+from bsq.codec.framing import DIGEST_BYTES, Chunk, Form
+from bsq.codec.header import Header, Limits, StreamInfo, check_info, check_limits
+from bsq.codec.stream import DecodedStream
+from bsq.codec.walk import ChunkWalk
+from bsq.codes import Codes
+from bsq.errors import CodesError, DamagedStreamError, StreamError
+from bsq.prior.base import Prior
+
+IN_MEMORY = 1 << 20  # bytes of chunks; more go to a file
+RECORD = struct.Struct("<BQQ")  # form, steps and length of a chunk that waits
+GROUP = 255  # in place of a form: a group begins
+
+
+class WaitingChunks:
+    """Chunks that wait for their stream's header. To be closed after use."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=None if folder is None else str(folder))  # noqa: SIM115
+
+    def begin_group(self) -> None:
+        self._file.write(RECORD.pack(GROUP, 0, 0))
+
+    def add(self, form: Form, steps: int, payload: bytes) -> None:
+        self._file.write(RECORD.pack(form.value, steps, len(payload)) + payload)
+
+    def move_to(self, writer: ContainerWriter) -> None:
+        """All of them, in order."""
+        self._file.seek(0)
+        while record := self._file.read(RECORD.size):
+            form, steps, length = RECORD.unpack(record)
+            if form == GROUP:
+                writer.begin_group()
+            else:
+                writer.add(Form(form), steps, self._file.read(length))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class GroupWriter:
+    """Codes of one group after another → a stream. To be used in a `with` block.
+
+    `info` describes a full group; only the last may have fewer frames. Chunks wait in a file in `folder` (default:
+    where temporary files go).
+    """
+
+    def __init__(self, info: StreamInfo, prior: Prior, folder: Path | None = None) -> None:
+        """Raises CodesError where the description contradicts itself, or is not of a video's group."""
+        check_info(info, CodesError)
+        assert info.frame_rate is not None
+        assert info.frames_per_group is None
+        self._info, self._prior = info, prior
+        self._digest = hashlib.sha256()
+        self._frames = 0
+        self._waiting = WaitingChunks(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.close()
+
+    def add(self, codes: Codes) -> None:
+        """The next group: (1, T, h, w, kept), T as described, or less in the last group."""
+        info, grid = self._info, self._info.grid
+        wanted = (1, grid.frames, grid.height, grid.width, info.kept)
+        fits = codes.shape[0] == 1 and codes.shape[2:] == wanted[2:] and 1 <= codes.shape[1] <= grid.frames
+        if not fits or codes.radices != info.kept_radices or self._frames % grid.frames:
+            raise CodesError(f"a group must have codes {wanted}, fewer frames only in the last one; got {codes.shape}")
+        write_group(codes, self._prior, self._waiting)
+        self._digest.update(bytes.fromhex(codes.hash()))
+        self._frames += codes.shape[1]
+
+    def finish(self, target: BinaryIO) -> StreamInfo:
+        """Write the stream, front to back; what its header says."""
+        size = self._info.frames
+        info = replace(self._info, frames=self._frames, frames_per_group=size if size < self._frames else None)
+        check_info(info, CodesError)
+        prior = self._prior
+        writer = ContainerWriter(Header(info, prior.name, bytes(prior.identity), prior.portable), target)
+        self._waiting.move_to(writer)
+        writer.finish(self._digest.digest()[:DIGEST_BYTES])
+        return info
+
+
+class GroupReader:
+    """An open stream, read group by group.
+
+    header, minor, size   of the stream; `size` in bytes
+    trouble               the first met so far; None if there is none
+    """
+
+    def __init__(self, file: BinaryIO, limits: Limits | None = None) -> None:
+        """`file` can be searched and stays the caller's. Raises what is wrong with the header; `limits`: a group's."""
+        data = FileBytes(file)
+        self._fields, self.size = FieldReader(data), len(data)
+        self._head = read_head(self._fields)
+        self.header, self.minor = self._head.header, self._head.minor
+        check_limits(self.info.of_group(0), limits or Limits())
+        self.trouble: StreamError | None = None
+
+    @property
+    def info(self) -> StreamInfo:
+        return self.header.info
+
+    def groups(self, prior: Prior, first: int = 0, last: int | None = None) -> Iterator[DecodedStream]:
+        """Groups `first` … `last` − 1 (default: all), each as a stream of its own; `trouble` is None if it is whole.
+
+        Of a group with trouble there is what was before it, perhaps nothing; a stream that is cut has fewer groups.
+        When all were read, the closing digest is compared. Raises DamagedStreamError or NotPortableError for bytes that
+        say something else than was written, although their checksums hold.
+        """
+        last = self.info.group_count if last is None else last
+        self._fields.move(self._head.size)
+        walk = ChunkWalk(self._fields, self._head.crc, self.info.group_count, first)
+        digest, count = hashlib.sha256(), 0
+        for number, chunks in numbered(walk, first, last):
+            group = self._decode(number, chunks, prior)
+            self.trouble = walk.trouble
+            if group.trouble is not None and walk.trouble is not None:
+                group = replace(group, trouble=walk.trouble)
+            elif group.trouble is not None:
+                raise group.trouble
+            digest.update(bytes.fromhex(group.codes.hash()))
+            count += 1
+            yield group
+        self.trouble = walk.trouble
+        if walk.trouble is not None:
+            return
+        if count != last - first:
+            raise DamagedStreamError(f"the header claims {last - first} groups of frames, {count} are there")
+        if count == self.info.group_count and walk.digest != digest.digest()[:DIGEST_BYTES]:
+            raise mismatch(self.header, "the closing digest does not hold: these are not the codes that were written")
+
+    def _decode(self, number: int, chunks: list[Chunk], prior: Prior) -> DecodedStream:
+        info = self.info.of_group(number)
+        grid, radices = info.grid, info.kept_radices
+        digits = np.zeros((grid.tokens, info.kept), np.uint8 if max(radices) <= 256 else np.int32)
+        table = Table(digits, np.zeros(digits.shape, bool))
+        try:
+            # Without a chunk the prior, which may be slow, is not even asked.
+            whole = bool(chunks) and read_group(table, prior.converse(grid, radices), radices, chunks)
+        except DamagedStreamError as error:
+            raise mismatch(self.header, str(error)) from error
+        shape = (grid.frames, grid.height, grid.width, info.kept)
+        return DecodedStream(
+            Codes(torch.from_numpy(digits).reshape(1, *shape), radices),
+            torch.from_numpy(table.known).reshape(shape),
+            replace(self.header, info=info),
+            sum(len(chunk.payload) - chunk.checked for chunk in chunks),
+            None if whole else DamagedStreamError("the chunks do not fit the digits"),
+        )
+
+
+def numbered(chunks: Iterable[Chunk], first: int, last: int) -> Iterator[tuple[int, list[Chunk]]]:
+    """The chunks of each group `first` … `last` − 1 up to the last that has any; none for a group that was lost."""
+    following = first
+    for number, of_group in groupby(chunks, lambda chunk: chunk.group):
+        if number >= last:
+            break
+        for lost in range(following, number):
+            yield lost, []
+        yield number, list(of_group)
+        following = number + 1
