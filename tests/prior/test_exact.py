@@ -71,6 +71,16 @@ def test_every_arithmetic_gives_one_hash(make_prior: Callable, arithmetic: Arith
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("arithmetic", ARITHMETICS[:2], ids=lambda a: a.name)
+def test_autocast_changes_nothing(make_prior: Callable, arithmetic: Arithmetic, dtype: torch.dtype) -> None:
+    prior = freeze(make_prior(earlier_frames=1)).using(arithmetic)
+    with torch.autocast("cpu", dtype=dtype):
+        assert probe(prior) == probe(prior.using(WideArithmetic(torch.int64)))
+        inside = probe(prior)
+    assert inside == probe(prior)
+
+
 def test_products_a_few_rows_at_a_time_give_the_same_hash(exact_prior: ExactPrior) -> None:
     assert probe(exact_prior.using(ByRows(7))) == probe(exact_prior)
 
@@ -139,7 +149,7 @@ def test_a_float_prior_differs_between_batches() -> None:
     assert bool((together != alone).any() | (together != chunked).any())
 
 
-def test_another_machines_logits_are_refused(exact_prior: ExactPrior) -> None:
+def test_an_exact_prior_says_so(exact_prior: ExactPrior) -> None:
     assert fastest_arithmetic().name in ("int8", "float32")
     assert len(exact_prior.identity) == 8
     assert exact_prior.portable
@@ -154,7 +164,17 @@ def test_a_sum_that_could_overflow_is_refused(make_prior: Callable[..., MaskedPr
     biased = replace(gather, bias=torch.full_like(gather.bias, 2**24))
     with pytest.raises(CheckpointError, match="overflow rule"):
         ExactPrior(exact.settings, replace(exact.weights, gathers=(biased,)))
-    far = replace(exact.weights, chain_in=torch.full((12, 16), 2**21, dtype=torch.int32))
+    # 127·13e6 + 2^29 is above 2^31, though the sum is below 2^24.
+    alike = {"weight": 0, "bias": 13_000_000, "multiplier": 127, "shift": 30}
+    wide = replace(gather, **{part: torch.full_like(getattr(gather, part), value) for part, value in alike.items()})
+    with pytest.raises(CheckpointError, match=r"scaled sum may reach 2\^31"):
+        ExactPrior(exact.settings, replace(exact.weights, gathers=(wide,)))
+    steep = replace(
+        exact.weights.condition_head,
+        multiplier=torch.full((16,), 127, dtype=torch.int32),
+        shift=torch.ones(16, dtype=torch.int32),
+    )
+    far = replace(exact.weights, condition_head=steep)
     with pytest.raises(CheckpointError, match="overflow rule"):
         ExactPrior(exact.settings, far)
 
@@ -169,6 +189,9 @@ def test_scales_and_table_are_checked(exact_prior: ExactPrior) -> None:
             ExactPrior(exact_prior.settings, replace(weights, window=replace(weights.window, **scale)))
     with pytest.raises(CheckpointError, match="table"):
         ExactPrior(exact_prior.settings, replace(weights, table=torch.zeros_like(weights.table)))
+    halves = replace(weights.chain_out, weight=weights.chain_out.weight / 2)
+    with pytest.raises(CheckpointError, match=r"chain_out\.weight must be torch.int8"):
+        ExactPrior(exact_prior.settings, replace(weights, chain_out=halves))
     with pytest.raises(CheckpointError, match="shapes"):
         ExactPrior(exact_prior.settings.model_copy(update={"width": 32}), weights)
 

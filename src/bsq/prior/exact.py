@@ -34,7 +34,7 @@ Rows = Tensor | slice  # some rows, or all
 class IntegerLayer:
     """y = ((weight·x + bias)·multiplier + 2^(shift−1)) >> shift, row by row.
 
-    weight int8 (outputs, inputs) · bias, multiplier, shift int32 (outputs,); 1 ≤ multiplier ≤ 127, 1 ≤ shift ≤ 31
+    weight int8 (outputs, inputs) · bias, multiplier, shift int32 (outputs,); 1 ≤ multiplier ≤ 127, 1 ≤ shift ≤ 30
     """
 
     weight: Tensor
@@ -54,6 +54,10 @@ class IntegerLayer:
             )
         if not (_within(self.multiplier, 1, MULTIPLIER_MAX) and _within(self.shift, 1, 30)):
             raise CheckpointError("the prior's scales are out of range; the file is damaged or not a prior")
+        if bool((sums * self.multiplier + (1 << self.shift.long() - 1) >= 2**31).any()):
+            raise CheckpointError(
+                "the prior's weights break the overflow rule: a scaled sum may reach 2^31; retrain or refreeze"
+            )
         return rescale(sums, self.multiplier, self.shift)
 
 
@@ -109,6 +113,10 @@ class ExactPrior:
         return ExactPrior(self.settings, self.weights, arithmetic)
 
 
+# The caller may have asked torch for coarser products (`torch.autocast`); integers do not survive them.
+in_full_precision = torch.autocast("cpu", enabled=False)
+
+
 class IntegerNetwork:
     """An exact prior on frames of one grid, as the conversation sees it. All of this class is an integer region."""
 
@@ -117,6 +125,7 @@ class IntegerNetwork:
         self.layers, self.arithmetic = prior.prepared, prior.arithmetic
         self.flag_bits = [layer.bits.start for layer in prior.layout.layers]
 
+    @in_full_precision
     def remember(self, before: np.ndarray | None) -> Tensor | None:
         """Binary digits (N, bits) int8 of the frame before → what they add to hidden (N, width) int32."""
         layer, side = self.layers.memory, self.prior.settings.window
@@ -126,6 +135,7 @@ class IntegerNetwork:
         seen[:-1] = torch.cat([torch.from_numpy(before), torch.ones(len(before), 1, dtype=torch.int8)], 1)
         return self._apply(layer, self._gather(seen, side, slice(None)))
 
+    @in_full_precision
     def condition(self, signs: np.ndarray, tokens: np.ndarray, memory: Tensor | None = None) -> Tensor:
         """Known binary digits (N, bits) int8 ±1 or 0 → chain state (n, chain_width) of `tokens`."""
         settings, weights = self.prior.settings, self.layers
@@ -150,6 +160,7 @@ class IntegerNetwork:
         """p(bit = 1)·2^16 of each row of the chain state, (n,) uint16 in 1 … 65535."""
         return self.prior.frequency_table[self.logits(state, bit)]
 
+    @in_full_precision
     def logits(self, state: Tensor, bit: int) -> np.ndarray:
         """The integer logit of each row as an index of the table, (n,) int64 in 0 … 2047."""
         leaving = self.layers.chain_out
@@ -177,7 +188,7 @@ class IntegerNetwork:
 
 
 def rescale(sums: Tensor, multiplier: Tensor, shift: Tensor) -> Tensor:
-    """(sums·multiplier + half) >> shift, in place; rounds halves up. Sums below 2^24 stay within int32."""
+    """(sums·multiplier + half) >> shift, in place; rounds halves up. `IntegerLayer.bound` keeps it within int32."""
     return (
         sums.mul_(multiplier)
         .add_(torch.bitwise_left_shift(torch.ones_like(shift), shift - 1))
@@ -255,6 +266,10 @@ def check_weights(settings: MaskedSettings, weights: IntegerWeights) -> None:
         raise CheckpointError(
             "the prior's tensors do not have the shapes of its settings; the files do not belong together"
         )
+    for name, tensor in weights.tensors().items():
+        wanted = torch.int8 if name.endswith("weight") else torch.int16 if name == "chain_in" else torch.int32
+        if tensor.dtype != wanted:
+            raise CheckpointError(f"the prior's {name} must be {wanted}, got {tensor.dtype}; freeze it anew")
     residual = weights.window.bound(1)
     if weights.memory is not None:
         residual = residual + weights.memory.bound(1)
