@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -279,10 +280,11 @@ def test_the_prior_must_be_at_hand() -> None:
     assert read_codes(kind.data, [EchoPrior(identity=b"echo-002"), kind.prior]).codes == kind.codes
 
 
-def test_a_prior_that_cannot_model_the_codes_is_the_wrong_one() -> None:
-    for read in (read_codes, read_available):
+@pytest.mark.parametrize("read", [read_codes, read_available])
+def test_a_prior_that_cannot_model_the_codes_is_the_wrong_one(read: Callable) -> None:
+    for prior in (ChoosyPrior(), HastyPrior()):
         with pytest.raises(WrongModelError, match="does not fit"):
-            read(SAMPLES["coded picture"].data, [ChoosyPrior()])
+            read(SAMPLES["coded picture"].data, [prior])
 
 
 def test_the_digest_finds_a_prior_that_answers_differently() -> None:
@@ -339,6 +341,13 @@ class ChoosyPrior(EchoPrior):
     def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
         raise SettingsError("this prior models 36 digits of radix 2")
         yield
+
+
+class HastyPrior(EchoPrior):
+    """As `ChoosyPrior`, but says so before the first question."""
+
+    def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
+        raise SettingsError("this prior models 36 digits of radix 2")
 
 
 class BackwardPrior(EchoPrior):

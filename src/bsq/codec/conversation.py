@@ -54,9 +54,10 @@ class Table:
         self.digits[tokens, question.digit] = answer
 
 
-def read_group(table: Table, conversation: Conversation, radices: tuple[int, ...], chunks: Iterable[Chunk]) -> bool:
-    """Fill the table from the chunks; False if they run out before the conversation ends."""
-    question, unread = _first_question(conversation), deque(chunks)
+def read_group(table: Table, prior: Prior, grid: Grid, radices: tuple[int, ...], chunks: Iterable[Chunk]) -> bool:
+    """Fill the table from the chunks; False if they run out before the conversation ends. Raises WrongModelError."""
+    conversation, question = _begin(prior, grid, radices)
+    unread = deque(chunks)
     source, end, last = None, 0, -1
     while question is not None:
         if question.chunk >= end:
@@ -93,10 +94,11 @@ def mismatch(header: Header, what: str) -> StreamError:
     )
 
 
-def _first_question(conversation: Conversation) -> Question | None:
+def _begin(prior: Prior, grid: Grid, radices: tuple[int, ...]) -> tuple[Conversation, Question | None]:
     """A prior that does not model codes like these did not write the stream, whatever its header says."""
     try:
-        return next(conversation, None)
+        conversation = prior.converse(grid, radices)
+        return conversation, next(conversation, None)
     except SettingsError as error:
         raise WrongModelError(f"the prior does not fit the stream's codes: {error}") from error
 

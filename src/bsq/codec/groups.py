@@ -162,7 +162,7 @@ class GroupReader:
         table = Table(digits, np.zeros(digits.shape, bool))
         try:
             # Without a chunk the prior, which may be slow, is not even asked.
-            whole = bool(chunks) and read_group(table, prior.converse(grid, radices), radices, chunks)
+            whole = bool(chunks) and read_group(table, prior, grid, radices, chunks)
         except DamagedStreamError as error:
             raise mismatch(self.header, str(error)) from error
         shape = (grid.frames, grid.height, grid.width, info.kept)

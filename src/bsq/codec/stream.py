@@ -154,7 +154,7 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
         chunks = of_groups.get(number, [])
         # Without a chunk the prior, which may be slow, is not even asked.
         try:
-            whole &= bool(chunks) and read_group(part, prior.converse(group, radices), radices, chunks)
+            whole &= bool(chunks) and read_group(part, prior, group, radices, chunks)
         except DamagedStreamError as error:
             raise mismatch(container.header, str(error)) from error
     if not whole and container.trouble is None:
