@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,13 +13,24 @@ import torch
 
 import bsq
 from bsq.codec import shelf
-from bsq.codec.header import Limits
+from bsq.codec.container import ContainerWriter
+from bsq.codec.framing import Form
+from bsq.codec.header import Header, Limits
 from bsq.codec.measure import inspect
-from bsq.codec.picture import compress, decompress, describe, verify
+from bsq.codec.picture import compress, decompress, describe, recover, verify
 from bsq.codec.stream import read_codes, write_codes
 from bsq.codes import Codes
 from bsq.data.pictures import encode_picture, to_pixels, to_uint8
-from bsq.errors import CheckpointError, LimitError, MediaError, SettingsError, ShapeError, WrongModelError
+from bsq.errors import (
+    CheckpointError,
+    DamagedStreamError,
+    LimitError,
+    MediaError,
+    SettingsError,
+    ShapeError,
+    WrongModelError,
+)
+from bsq.prior.adaptive import AdaptivePrior
 from bsq.prior.exact import ExactPrior
 from bsq.prior.freeze import freeze, save_prior
 from bsq.prior.masked import MaskedPrior, MaskedSettings
@@ -82,6 +94,22 @@ def test_another_model_is_refused(tiny_tokenizer: Tokenizer, other_tokenizer: To
         decompress(stream, other_tokenizer)
     with pytest.raises(WrongModelError, match=r"none of the bundled ones.*--model"):
         decompress(stream)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"patch": 4}, {"radices": (3,) * 12}, {"radices": (2,) * 16}, {"least_rows": 3000, "least_columns": 3000}],
+)
+def test_headers_that_do_not_fit_the_model_are_refused_at_once(tiny_tokenizer: Tokenizer, change: dict) -> None:
+    info = replace(describe(tiny_tokenizer, 16, 24, 12), **change)
+    file = io.BytesIO()
+    writer = ContainerWriter(Header(info, AdaptivePrior.name, AdaptivePrior.identity, portable=True), file)
+    writer.begin_group()
+    writer.add(Form.CODED, 2, b"")  # the adaptive prior needs minutes for millions of tokens
+    writer.finish(bytes(8))
+    for read in (decompress, recover):
+        with pytest.raises(DamagedStreamError, match="never writes"):
+            read(file.getvalue(), tiny_tokenizer)
 
 
 def test_bundled_models_are_found_by_hash(

@@ -14,8 +14,8 @@ import numpy as np
 from bsq.codec.header import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
-from bsq.codec.shelf import DEFAULT_MODEL, find_model, name_of, named_model, priors_for
-from bsq.codec.stream import check_tokenizer, choose_prior, read_available, read_codes, short_hash, write_codes
+from bsq.codec.shelf import DEFAULT_MODEL, model_of, name_of, named_model, priors_for
+from bsq.codec.stream import choose_prior, read_available, read_codes, short_hash, write_codes
 from bsq.data.pictures import Source, open_picture, to_pixels, to_uint8
 from bsq.errors import LimitError, MediaError
 from bsq.prior.base import Prior
@@ -136,14 +136,7 @@ def _model_of(data: bytes, tokenizer: Tokenizer | str | Path | None, device: str
     if isinstance(data, str | Path):
         raise MediaError(f"a stream is bytes, got {type(data).__name__}; Path({str(data)!r}).read_bytes() reads a file")
     info = inspect(data, limits).info
-    match tokenizer:
-        case None:
-            model = find_model(info, device)
-        case Tokenizer():
-            model = tokenizer
-        case _:
-            model = named_model(tokenizer, device)
-    check_tokenizer(info, model.code_hash)
+    model = model_of(info, tokenizer, device)
     check_kind(info)
     return model
 

@@ -23,14 +23,12 @@ from bsq.codec.groups import GroupReader, GroupWriter
 from bsq.codec.header import MAX_SIZE, Limits, StreamInfo
 from bsq.codec.picture import describe
 from bsq.codec.recover import Fill, complete
-from bsq.codec.shelf import DEFAULT_MODEL, find_model, named_model, priors_for
-from bsq.codec.stream import DecodedStream, check_tokenizer, choose_prior
+from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_for, usual_group
+from bsq.codec.stream import DecodedStream, choose_prior
 from bsq.data.pictures import to_uint8
 from bsq.errors import MediaError, SettingsError, TruncatedStreamError
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
-
-FRAMES_PER_GROUP = 24
 
 
 def compress_video(
@@ -40,7 +38,7 @@ def compress_video(
     tokenizer: Tokenizer | str | Path = DEFAULT_MODEL,
     bits: int | None = None,
     prior: Prior | None = None,
-    frames_per_group: int = FRAMES_PER_GROUP,
+    frames_per_group: int | None = None,
 ) -> StreamInfo:
     """Frames, one by one → a `.bsq` stream in `target`; what its header says.
 
@@ -49,24 +47,26 @@ def compress_video(
         frame_rate: frames a second.
         target: a binary file, written once, front to back, when the last frame was taken; it need not be searchable.
         tokenizer, bits, prior: as `compress` takes them.
-        frames_per_group: what can be decoded without what is before it, 1 or more.
+        frames_per_group: what can be decoded without what is before it, 1 or more; default: 24, and 1 for models that
+            know pictures only, to which an earlier frame is no help.
 
     Raises:
         MediaError: no frames. ShapeError: frames of other shapes. SettingsError: `frame_rate`, `bits`,
         `frames_per_group`. CheckpointError: the tokenizer's name.
     """
     rate = check_rate(frame_rate)
-    if not 1 <= frames_per_group <= MAX_SIZE:
-        raise SettingsError(f"a group has 1 frame or more, got {frames_per_group}")
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)
+    length = usual_group(model) if frames_per_group is None else frames_per_group
+    if not 1 <= length <= MAX_SIZE:
+        raise SettingsError(f"a group has 1 frame or more, got {frames_per_group}")
     rest = of_one_size(frames)
     first = next(rest, None)
     if first is None:
         raise MediaError("there are no frames")
-    groups = encode_groups(chain([first], rest), model, bits, frames_per_group)
+    groups = encode_groups(chain([first], rest), model, bits, length)
     codes = next(groups)
     picture = describe(model, first.shape[0], first.shape[1], codes.length)
-    info = replace(picture, frames=frames_per_group, frame_rate=rate)
+    info = replace(picture, frames=length, frame_rate=rate)
     with GroupWriter(info, prior or priors_for(model)[0], folder_of(target)) as writer:
         for group in chain([codes], groups):
             writer.add(group)
@@ -290,12 +290,5 @@ def _open(
     info = reader.info
     if info.frame_rate is None:
         raise MediaError("the stream holds a picture; decompress() gives it")
-    match tokenizer:
-        case None:
-            model = find_model(info, device)
-        case Tokenizer():
-            model = tokenizer
-        case _:
-            model = named_model(tokenizer, device)
-    check_tokenizer(info, model.code_hash)
+    model = model_of(info, tokenizer, device)
     return reader, model, choose_prior(reader.header, (*priors, *priors_for(model)))
