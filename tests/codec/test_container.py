@@ -79,7 +79,7 @@ def test_headers_come_back(info: StreamInfo, prior: str, portable: bool, data: s
     body = header_body(header)
     assert read_header_body(body) == header
     assert len(body) <= 4096
-    for cut in range(len(body)):
+    for cut in range(0, len(body), 1 + len(body) // 40):
         with pytest.raises(StreamError):
             read_header_body(body[:cut])
 
@@ -238,7 +238,7 @@ def test_later_minor_versions_may_demand_what_must_be_understood() -> None:
         inspect(stream_of(body + varint(6) + varint(99) + b"short"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=40), st.booleans()), max_size=8),
     st.sampled_from(sorted(samples())),

@@ -173,8 +173,11 @@ def test_a_stranger_reads_our_streams(radices: tuple[int, ...], data: st.DataObj
 
 
 @pytest.mark.parametrize(("radices", "form"), [((2,) * 40, Form.RAW), ((5,) * 20, Form.CODED)])
-def test_a_stranger_reads_long_streams(radices: tuple[int, ...], form: Form) -> None:
-    info = describe(radices, height=1024, width=1024)
+def test_a_stranger_reads_streams_of_several_chunks(
+    radices: tuple[int, ...], form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bsq.codec.chunks.ENOUGH", 1 << 12)
+    info = describe(radices, height=320, width=256)
     codes = likely_codes(info)
     data = write_codes(codes, info, UniformPrior())
     parts = inspect(data)
