@@ -82,6 +82,15 @@ def test_r1_settings_count() -> None:
     assert (terms.loss - terms.classification).item() == pytest.approx(4 / 2 * 12 * 0.25 * 3)
 
 
+def test_a_clip_judged_frame_by_frame_is_penalized_as_its_frames_are() -> None:
+    torch.manual_seed(0)
+    network = build_discriminator(PatchSettings(width=4, layers=1, norm="none"))
+    clips = torch.randn(2, 3, 5, 16, 16)
+    frames = clips.transpose(1, 2).flatten(0, 1)
+    one, other = (squared_gradient(network(real), real) for real in (clips.requires_grad_(), frames.requires_grad_()))
+    assert one.item() == pytest.approx(other.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", list(SETTINGS))
 def test_double_backward_agrees_with_finite_differences(kind: str) -> None:
     torch.manual_seed(0)

@@ -152,10 +152,12 @@ class AdversarialLoss:
 
 
 def squared_gradient(logits: Tensor, pixels: Tensor) -> Tensor:
-    """Mean over the batch of ‖∇ Σ logits‖² with respect to pixels (B, …), itself differentiable; at least float32."""
+    """Mean over all that is judged of ‖∇ Σ logits‖² with respect to pixels (B, …): over pictures, whole clips, or the
+    frames of clips that are judged one by one (`logits` then has B·T rows). Itself differentiable; at least float32.
+    """
     (gradient,) = torch.autograd.grad(logits.sum(), pixels, create_graph=True)
     gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
-    return gradient.square().flatten(1).sum(1).mean()
+    return gradient.square().sum() / len(logits)
 
 
 def adaptive_weight(
