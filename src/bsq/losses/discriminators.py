@@ -194,13 +194,18 @@ class PatchSettings(Settings):
     layers: PositiveInt = 3  # halvings after the first
     norm: Literal["batch", "none"] = "batch"
 
+    @property
+    def min_side(self) -> int:
+        """The shortest side that leaves a logit."""
+        return 3 * 2**self.layers
+
 
 class PatchDiscriminator(nn.Module):
     """Fully convolutional: pictures of any size; clips are judged frame by frame."""
 
     def __init__(self, settings: PatchSettings) -> None:
         super().__init__()
-        self.min_side = 3 * 2**settings.layers
+        self.min_side = settings.min_side
         inside = settings.width
         layers: list[nn.Module] = [nn.Conv2d(3, inside, 4, 2, 1), nn.LeakyReLU(SLOPE)]
         for number in range(1, settings.layers + 1):
@@ -223,12 +228,11 @@ class PatchDiscriminator(nn.Module):
         return self.layers(pictures)
 
 
-DiscriminatorSettings = Annotated[
-    StyleGan2Settings | ClipStyleGan2Settings | PatchSettings, Field(discriminator="kind")
-]
+AnyDiscriminator = StyleGan2Settings | ClipStyleGan2Settings | PatchSettings
+DiscriminatorSettings = Annotated[AnyDiscriminator, Field(discriminator="kind")]
 
 
-def build_discriminator(settings: StyleGan2Settings | ClipStyleGan2Settings | PatchSettings) -> nn.Module:
+def build_discriminator(settings: AnyDiscriminator) -> nn.Module:
     """The network that `settings` describe, with random weights."""
     match settings:
         case StyleGan2Settings():

@@ -13,6 +13,8 @@ from bsq.data.loader import DataSettings
 from bsq.data.sources import AnySource
 from bsq.errors import SettingsError
 from bsq.layers.positions import LearnedPositionsSettings
+from bsq.losses.adversarial import AdversarialSettings
+from bsq.losses.discriminators import AnyDiscriminator, ClipStyleGan2Settings, PatchSettings, StyleGan2Settings
 from bsq.quantizers import VqSettings, build_quantizer
 from bsq.settings import Settings
 from bsq.tokenizer import TokenizerSettings
@@ -75,6 +77,10 @@ class Recipe(Settings):
                     raise ValueError(f"data.clips.frames={self.data.frames} is more than positions.frames={frames}")
         if self.samples.clips and self.data.clips is None:
             raise ValueError("samples.clips needs data.clips, which says how long clips are")
+        if self.micro_batch is not None and self.batch % self.micro_batch:
+            raise ValueError(f"batch={self.batch} is not a multiple of micro_batch={self.micro_batch}")
+        if isinstance(self.loss.adversarial, AdversarialSettings):
+            check_judge(self.loss.adversarial.discriminator, self.data)
         if self.pictures < self.batch:
             raise ValueError(f"pictures={self.pictures} is less than one batch of {self.batch}")
         match self.parallel, self.model.quantizer:
@@ -95,6 +101,18 @@ class Recipe(Settings):
     def steps_in(self, pictures: int) -> int:
         """Steps that see about so many pictures, at least one."""
         return max(1, round(pictures / self.batch))
+
+
+def check_judge(judge: AnyDiscriminator, data: DataSettings) -> None:
+    """Raises ValueError for a discriminator that cannot look at the crops or clips of these data."""
+    name = "loss.adversarial.discriminator"
+    match judge:
+        case StyleGan2Settings(resolution=side) if side != data.crop:
+            raise ValueError(f"{name}.resolution={side} is not data.crop={data.crop}, a power of two from 8")
+        case ClipStyleGan2Settings(frames=frames) if data.source or frames != data.frames:
+            raise ValueError(f"{name}.frames={frames}: this one takes clips of just so many frames, and no pictures")
+        case PatchSettings(min_side=least) if least > data.crop:
+            raise ValueError(f"{name}.layers={judge.layers} needs crops of at least {least}, got {data.crop}")
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
