@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bsq.errors import CheckpointError
-from bsq.prior.exact import ExactPrior
+from bsq.prior.exact import ExactPrior, digest
 from bsq.prior.freeze import SETTINGS_FILE, WEIGHTS_FILE, freeze, frequency_table, load_prior, probe, save_prior
 
 
@@ -51,16 +52,39 @@ def test_missing_and_broken_files_are_refused(exact_prior: ExactPrior, tmp_path:
         load_prior(tmp_path)
     save_prior(exact_prior, tmp_path)
     tensors = load_file(tmp_path / WEIGHTS_FILE)
-    for broken in ({k: v for k, v in tensors.items() if k != "table"}, tensors | {"table": tensors["table"].float()}):
+    without = {name: tensor for name, tensor in tensors.items() if name != "table"}
+    retyped = [tensors | {"table": tensors["table"].to(dtype)} for dtype in (torch.float32, torch.float8_e4m3fn)]
+    for broken in (without, *retyped):
         save_file(broken, tmp_path / WEIGHTS_FILE)
         with pytest.raises(CheckpointError):
             load_prior(tmp_path)
     (tmp_path / WEIGHTS_FILE).write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="cannot read"):
         load_prior(tmp_path)
-    for record in ("[]", "{", '{"format": 99}', '{"format": 1}', '{"format": 1, "settings": {"radices": [1]}}'):
+    for record in (
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"format": 99}',
+        '{"format": 1}',
+        '{"format": 1, "settings": {"radices": [1]}}',
+    ):
         (tmp_path / SETTINGS_FILE).write_text(record)
         with pytest.raises(CheckpointError):
+            load_prior(tmp_path)
+
+
+def test_digests_do_not_vouch_for_what_is_no_prior(exact_prior: ExactPrior, tmp_path: Path) -> None:
+    """Whoever makes a file can make its digests."""
+    window = exact_prior.weights.window
+    for part, tensor in {"weight": window.weight.double(), "bias": window.bias > 0, "shift": window.shift[:0]}.items():
+        save_prior(exact_prior, tmp_path)
+        weights = replace(exact_prior.weights, window=replace(window, **{part: tensor}))
+        save_file(weights.tensors(), tmp_path / WEIGHTS_FILE)
+        record = json.loads((tmp_path / SETTINGS_FILE).read_text())
+        record["weights_sha256"] = digest(exact_prior.settings, weights).hex()
+        (tmp_path / SETTINGS_FILE).write_text(json.dumps(record))
+        with pytest.raises(CheckpointError, match=r"must be torch|shapes"):
             load_prior(tmp_path)
 
 

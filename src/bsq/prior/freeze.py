@@ -126,9 +126,10 @@ def load_prior(folder: Path) -> ExactPrior:
         settings = MaskedSettings.model_validate(record["settings"])
         tensors = load_file(folder / WEIGHTS_FILE)
         weights = assemble(tensors, settings)
+        found = digest(settings, weights).hex()
     except (KeyError, TypeError, OSError, SafetensorError, ValidationError) as error:
         raise CheckpointError(f"cannot read the prior in {folder}: {error}; copy or train it again") from error
-    if digest(settings, weights).hex() != record.get("weights_sha256"):
+    if found != record.get("weights_sha256"):
         raise CheckpointError(f"the prior's weights in {folder} are damaged: their digest differs from {SETTINGS_FILE}")
     prior = ExactPrior(settings, weights)
     if probe(prior) != record.get("logits_sha256"):
@@ -143,7 +144,7 @@ def read_record(folder: Path) -> dict:
     """`prior.json` of a folder."""
     try:
         record = json.loads((folder / SETTINGS_FILE).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"no readable {SETTINGS_FILE} in {folder}: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT_VERSION:
         raise CheckpointError(f"{folder / SETTINGS_FILE} is not a prior of format {FORMAT_VERSION}")

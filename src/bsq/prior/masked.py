@@ -40,7 +40,7 @@ class MaskedSettings(Settings):
     earlier_frames  1: a frame is expected from the one before it; 0: every frame by itself
     """
 
-    radices: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(min_length=1)
+    radices: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(min_length=1, max_length=1024)
     layer_digits: int = Field(default=9, ge=1)
     passes: tuple[Annotated[int, Field(ge=1, le=12)], ...] = Field(default=(6, 4, 2), min_length=1)
     width: int = Field(default=128, ge=8, le=512, multiple_of=8)
