@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -20,9 +21,10 @@ import bsq
 from bsq.data.pictures import open_picture, to_pixels
 from bsq.errors import DataError, NumericsError, SettingsError, TrainingError
 from bsq.tokenizer import Tokenizer
-from bsq.train import End, Start, load_recipe, run
+from bsq.train import End, Start, load_recipe, loop, run
 from bsq.train import checkpoints as run_checkpoints
 from bsq.train.checkpoints import checkpoints
+from bsq.train.logs import JsonLines, TensorBoard
 from bsq.train.trainer import Trainer
 
 
@@ -182,6 +184,17 @@ def test_many_such_steps_end_the_run_with_the_last_checkpoint_kept(
     assert checkpoints(tmp_path / "checkpoints")[-1].name == "step-000000004.safetensors"
 
 
+@pytest.mark.parametrize(("bad", "every", "kept"), [({7}, 16, [9, 12]), (set(range(6, 100)), 4, [5, 6])])
+def test_a_checkpoint_waits_for_a_step_that_gave_numbers(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: set[int], every: int, kept: list[int]
+) -> None:
+    """Or all that are kept might be from after the harm was done."""
+    poison(monkeypatch, bad)
+    with contextlib.suppress(TrainingError):
+        run(tiny(pictures, most_bad_steps=4, checkpoint_every=every), tmp_path)
+    assert [int(path.stem[-9:]) for path in checkpoints(tmp_path / "checkpoints")] == kept
+
+
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """In these steps one pixel is no number; in the even ones the quantizer does not see it."""
     reconstruct = Trainer._reconstruct
@@ -213,6 +226,36 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     names = [path.name for path in (tmp_path / "checkpoints").iterdir()]
     assert sorted(names) == ["step-000000004.safetensors", "step-000000012.safetensors"]
     assert "the disk is full" in capsys.readouterr().err
+
+
+def test_a_full_disk_costs_what_cannot_be_written_and_not_the_run(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(loop, "save_picture", full)
+    monkeypatch.setattr(JsonLines, "write", full)
+    monkeypatch.setattr(TensorBoard, "scalars", full)
+    monkeypatch.setattr(TensorBoard, "close", full)
+    save = Tokenizer.save_pretrained
+    monkeypatch.setattr(Tokenizer, "save_pretrained", lambda self, folder: (folder.mkdir(), full()))
+    with pytest.raises(TrainingError, match=r"the model cannot be written \(the disk is full\)"):  # the last one
+        run(tiny(pictures, writers=["tensorboard"]), tmp_path)
+    said = capsys.readouterr().err
+    for what in ("a line of the log", "a sheet of samples", "TensorBoard, which ends here", "the model"):
+        assert f"not written: {what} (" in said
+    assert said.count("TensorBoard, which ends here") == 1
+    assert not (tmp_path / ".model.part").exists()
+    monkeypatch.setattr(Tokenizer, "save_pretrained", save)
+    assert bsq.load(str(run(tiny(pictures), tmp_path, Start.RESUME).model))
+
+
+def test_a_line_of_the_log_is_whole_or_not_there() -> None:
+    lines = JsonLines(Path("/dev/full"))
+    with pytest.raises(OSError, match="No space"):
+        lines.write({"step": 1})
+    lines.close()
 
 
 def test_starts_from_a_given_model(whole: Path, pictures: Path, tmp_path: Path) -> None:

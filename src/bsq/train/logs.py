@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
@@ -13,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bsq.data.files import Existing, write_file
+from bsq.data.files import Existing, plain_reason, write_file
 from bsq.errors import MissingDependencyError
 
 FIRST = (
@@ -30,15 +32,19 @@ FIRST = (
 
 
 class JsonLines:
-    """One JSON object a line, on the disk as soon as it is written."""
+    """One JSON object a line, with the system as soon as it is written."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def write(self, values: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+        """Raises OSError when the disk is full; no part of a line stays behind."""
+        line = (json.dumps(values) + "\n").encode()
+        end = os.fstat(self._file.fileno()).st_size
+        if self._file.write(line) < len(line):
+            self._file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         self._file.close()
@@ -83,6 +89,29 @@ def open_board(kind: Literal["tensorboard", "wandb"], out: Path, step: int) -> B
             return WandbBoard(out)
         case _:
             raise AssertionError(kind)
+
+
+class Boards:
+    """All boards of a run. One that cannot write any more, on a full disk, ends with a word; the run goes on."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._open: list[Board] = []
+
+    def open(self, kind: Literal["tensorboard", "wandb"], out: Path, step: int) -> None:
+        """As `open_board`."""
+        self._open.append(open_board(kind, out, step))
+
+    def show(self, action: Callable[[Board], None]) -> None:
+        for board in list(self._open):
+            try:
+                action(board)
+            except OSError as error:
+                self._open.remove(board)
+                self._say(f"not written: {type(board).__name__}, which ends here ({plain_reason(error)})")
+
+    def close(self) -> None:
+        self.show(lambda board: board.close())
 
 
 class TensorBoard:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
@@ -20,16 +20,16 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from PIL import Image
 
 from bsq.data.dataset import to_pixels
 from bsq.data.files import Existing, plain_reason, write_file
 from bsq.data.loader import Batch, Data, Share, load_batches, open_dataset, open_samples
+from bsq.data.pictures import save_picture
 from bsq.data.streams import Refused
-from bsq.errors import TrainingError
+from bsq.errors import MediaError, TrainingError
 from bsq.train.adversary import Skipped
 from bsq.train.checkpoints import checkpoints, flush_folder, load_state, save_state
-from bsq.train.logs import JsonLines, Screen, cut_log, open_board
+from bsq.train.logs import Boards, JsonLines, Screen, cut_log
 from bsq.train.recipe import Recipe, write_recipe
 from bsq.train.samples import draw_sheet
 from bsq.train.signals import StopSignals
@@ -106,6 +106,7 @@ class Run:
         self.clock = Clock()
         self.unreadable: set[str] = set()
         self.last: dict[str, float] = {}
+        self.owed = False  # a checkpoint that is due waits for a step that gave numbers
         if not self.main:
             return
         write_file(out / "recipe.yaml", write_recipe(self.recipe).encode(), Existing.REPLACE)
@@ -114,16 +115,17 @@ class Run:
         closing.callback(self.log.close)
         self.screen = Screen(self.recipe.pictures, trainer.seen)
         closing.callback(self.screen.close)
-        self.boards = [open_board(kind, out, trainer.seen + 1) for kind in self.recipe.writers]
-        for board in self.boards:
-            closing.callback(board.close)
+        self.boards = Boards(self._say)
+        closing.callback(self.boards.close)
+        for kind in self.recipe.writers:
+            self.boards.open(kind, out, trainer.seen + 1)
         self.sampled = self._sample_pixels()
 
     def go(self, signals: StopSignals) -> RunResult:
         """Train until the end or a signal."""
+        batches = self._batches()  # before a checkpoint makes a run of what cannot begin
         self._begin()
         trainer, end = self.trainer, End.FINISHED
-        batches = self._batches()
         while trainer.step < self.recipe.steps:
             if trainer.anywhere(signals.requested):
                 end = End.STOPPED
@@ -140,6 +142,8 @@ class Run:
             self._save()  # so that a run can be resumed whenever it is killed
         else:
             self._say(f"resumed at step {self.trainer.step:,}, {self.trainer.seen:,} pictures seen")
+        if self.trainer.step == self.recipe.steps:
+            self._export(fatal=True)  # all that may be missing
 
     def _batches(self) -> Iterator[Batch]:
         recipe, accelerator = self.recipe, self.trainer.accelerator
@@ -165,15 +169,18 @@ class Run:
     def _write_what_is_due(self) -> None:
         recipe, step = self.recipe, self.trainer.step
         last = step == recipe.steps
-        saving = last or step % recipe.steps_in(recipe.checkpoint_every) == 0
+        self.owed |= step % recipe.steps_in(recipe.checkpoint_every) == 0
+        # Steps without numbers may be the end of the run: the checkpoints kept must be from before.
+        saving = last or (self.owed and not self.trainer.bad_steps)
         # A checkpoint closes a stretch of the log, so that a resumed run averages over the same steps.
         if saving or step % recipe.steps_in(recipe.log_every) == 0:
             self._write_log()
         if last or step % recipe.steps_in(recipe.samples.every) == 0:
             self._write_sheet()
         if saving:
-            self._save()
-            self._export()
+            self.owed = False
+            self._save(fatal=last)
+            self._export(fatal=last)
 
     def _close(self, end: End) -> None:
         """On a signal save what there is; at the end everything is written already."""
@@ -182,8 +189,6 @@ class Run:
             self._save(fatal=True)
             self._export()
             self._say(f"stopped at step {self.trainer.step:,}; --resume goes on from there")
-        elif not (checkpoints(self.out / "checkpoints") or not self.main):
-            raise TrainingError(f"{self.out}: the last checkpoint could not be written")
         else:
             self._say(f"finished after {self.trainer.seen:,} pictures; the model is in {self.out / 'model'}")
 
@@ -201,10 +206,9 @@ class Run:
             self.last = means
             self._log({"event": "train", **means})
             self.screen.show(means, self.trainer.seen)
-            for board in self.boards:
-                board.scalars(means, self.trainer.seen)
-                if (ones := first.ones()) is not None:
-                    board.balance(ones, self.trainer.seen)
+            self.boards.show(lambda board: board.scalars(means, self.trainer.seen))
+            if (ones := first.ones()) is not None:
+                self.boards.show(lambda board: board.balance(ones, self.trainer.seen))
         meter.clear()
         self.clock = Clock()
 
@@ -216,13 +220,12 @@ class Run:
         rates: list[int | None] = sorted({*nested.choices, len(radices)}) if nested is not None else [None]  # type: ignore[assignment]
         sheet = draw_sheet(averaged, self.sampled, rates)
         path = self.out / "samples" / f"{self.trainer.seen:010d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sheet.picture).save(path)
+        with self._written("a sheet of samples"):
+            save_picture(path, sheet.picture, Existing.REPLACE)
         self._log({"event": "samples", **sheet.psnr})
         self._say("  ".join(f"{name} {value:.2f} dB" for name, value in sheet.psnr.items()) + f"  {path}")
-        for board in self.boards:
-            board.sheet(sheet.picture, self.trainer.seen)
-            board.scalars(sheet.psnr, self.trainer.seen)
+        self.boards.show(lambda board: board.sheet(sheet.picture, self.trainer.seen))
+        self.boards.show(lambda board: board.scalars(sheet.psnr, self.trainer.seen))
 
     def _sample_pixels(self) -> list[torch.Tensor]:
         """Of each kind (B, 3, T, H, W)."""
@@ -236,21 +239,17 @@ class Run:
         state = self.trainer.state()
         if not self.main:
             return
-        try:
+        with self._written(f"the checkpoint of step {self.trainer.step:,}", fatal):
             save_state(self.out / "checkpoints", self.trainer.step, state, self.recipe.keep_checkpoints)
-        except OSError as error:
-            line = f"no checkpoint at step {self.trainer.step:,}: {plain_reason(error)}"
-            if fatal:
-                raise TrainingError(f"{line}; the one before it is untouched") from error
-            self._say(line)
 
-    def _export(self) -> None:
+    def _export(self, fatal: bool = False) -> None:
         """The averaged model in a folder of its own, swapped in whole."""
         averaged = self.trainer.averaged()
         if not self.main:
             return
         folder, draft, old = self.out / "model", self.out / ".model.part", self.out / ".model.old"
-        try:
+        with self._written("the model", fatal), ExitStack() as leaving:
+            leaving.callback(shutil.rmtree, draft, ignore_errors=True)
             for path in (draft, old):
                 shutil.rmtree(path, ignore_errors=True)
             averaged.save_pretrained(draft)
@@ -259,8 +258,6 @@ class Run:
             draft.rename(folder)
             flush_folder(self.out)
             shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
-            self._say(f"the model was not exported at step {self.trainer.step:,}: {plain_reason(error)}")
 
     def _note_skipped(self, outcome: Skipped) -> None:
         trainer = self.trainer
@@ -281,7 +278,19 @@ class Run:
 
     def _log(self, values: dict[str, Any]) -> None:
         if self.main:
-            self.log.write({"step": self.trainer.step, "pictures": self.trainer.seen, **values})
+            with self._written("a line of the log"):
+                self.log.write({"step": self.trainer.step, "pictures": self.trainer.seen, **values})
+
+    @contextmanager
+    def _written(self, what: str, fatal: bool = False) -> Iterator[None]:
+        """A disk that is full costs what cannot be written, and not the run, unless nothing comes after it."""
+        try:
+            yield
+        except (OSError, MediaError) as error:
+            reason = plain_reason(error) if isinstance(error, OSError) else str(error)
+            if fatal:
+                raise TrainingError(f"{what} cannot be written ({reason}); make room, then --resume") from error
+            self._say(f"not written: {what} ({reason})")
 
     def _say(self, line: str) -> None:
         if self.main:
