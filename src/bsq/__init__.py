@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bsq.checkpoint import load
-    from bsq.codec.picture import compress, decompress
+    from bsq.codec.media import compress, decompress
     from bsq.codes import Codes
     from bsq.tokenizer import Tokenizer
 
@@ -24,8 +24,8 @@ __all__ = ["Codes", "Tokenizer", "__version__", "compress", "decompress", "load"
 _HOMES = {
     "Codes": "bsq.codes",
     "Tokenizer": "bsq.tokenizer",
-    "compress": "bsq.codec.picture",
-    "decompress": "bsq.codec.picture",
+    "compress": "bsq.codec.media",
+    "decompress": "bsq.codec.media",
     "load": "bsq.checkpoint",
 }
 

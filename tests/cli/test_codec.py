@@ -373,5 +373,5 @@ def test_notes_of_a_picture_are_passed_on(run: Run) -> None:
     from PIL import Image
 
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
-    frames[0].save("a.gif", save_all=True, append_images=frames[1:])
-    assert "note: a.gif has 2 frames; only the first is used\n" in run("encode", "a.gif").stderr
+    frames[0].save("a.tif", save_all=True, append_images=frames[1:])
+    assert "note: a.tif has 2 frames; only the first is used\n" in run("encode", "a.tif").stderr

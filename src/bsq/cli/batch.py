@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import typer
 
@@ -32,7 +33,13 @@ class Done:
     notes: tuple[str, ...] = ()
 
 
-Work = Callable[[Job], Done]
+class Watcher(Protocol):
+    """What is told how far the work on one input has come."""
+
+    def frames(self, done: int, total: int | None, seconds: float) -> None: ...
+
+
+Work = Callable[[Job, Watcher], Done]
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,8 @@ def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
     """Do all jobs. Raises the error of a lone job, and typer.Exit(1) if some of many failed."""
     warnings.simplefilter("ignore")  # Pillow's remarks on sloppy files; ours arrive as notes
     if len(jobs) == 1:
-        with progress(jobs), naming(jobs[0]):
-            done = work(jobs[0])
+        with progress(jobs) as bar, naming(jobs[0]):
+            done = work(jobs[0], bar)
         if not manner.quiet:
             tell_notes(jobs[0], done)
             say(done.line)
@@ -60,7 +67,7 @@ def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
             bar.show(job.name)
             try:
                 with naming(job):
-                    results.append(work(job))
+                    results.append(work(job, bar))
                 if results[-1].notes and not manner.quiet:
                     bar.above(partial(tell_notes, job, results[-1]))
             except SettingsError:
@@ -131,6 +138,7 @@ class Bar:
         ]
         self._bar = rich_progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task("", total=total)
+        self._inputs, self._name = total, ""
 
     def __enter__(self) -> Bar:
         self._bar.start()
@@ -140,7 +148,16 @@ class Bar:
         self._bar.stop()
 
     def show(self, name: str) -> None:
-        self._bar.update(self._task, description=name[-40:])
+        self._name = name[-40:]
+        self._bar.update(self._task, description=self._name)
+
+    def frames(self, done: int, total: int | None, seconds: float) -> None:
+        """So many frames of the input that is shown are done; of a lone input, they are what the bar counts."""
+        told = f"{self._name} {done / max(seconds, 1e-9):.1f} frames/s"
+        if self._inputs == 1:
+            self._bar.update(self._task, description=told, completed=done, total=max(done, total) if total else None)
+        else:
+            self._bar.update(self._task, description=f"{told} {done}/{total or '?'}")
 
     def count(self, done: int, total: int) -> None:
         self._bar.update(self._task, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""`bsq encode` and `bsq decode`: pictures to .bsq files, and back. What enters: names. What leaves: files."""
+"""`bsq encode` and `bsq decode`: pictures and videos to .bsq files and back. What enters: names. What leaves: files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bsq.cli.batch import Done, Manner, run_batch, size
+from bsq.cli.batch import Done, Manner, Watcher, run_batch, size
 from bsq.cli.failures import debugging
 from bsq.cli.plan import (
     Job,
@@ -19,44 +19,25 @@ from bsq.cli.plan import (
     Renaming,
     check_free,
     is_folder,
+    opened,
+    place_name,
     plan,
-    read,
     refuse_terminal,
     write,
+)
+from bsq.cli.video import (
+    VideoDecoding,
+    VideoEncoding,
+    VideoHome,
+    decode_video,
+    encode_video,
+    may_hold_video,
+    read_moment,
+    read_rate,
 )
 from bsq.errors import SettingsError
 
 SUFFIX = ".bsq"
-
-ENCODE_EPILOG = """
-**Examples**
-
-`bsq encode photo.jpg` · photo.bsq beside it
-
-`bsq encode photo.jpg -o small.bsq --bits 9 --verify` · a quarter of the default model's 36 bits, read back and compared
-
-`bsq encode photo.jpg --target-bpp 0.15` · as many bits as make a file of at most 0.15 bits per pixel
-
-`bsq encode *.png holiday/ -o small/` · many; folders are searched at any depth and keep their shape
-
-`cat photo.jpg | bsq encode - > photo.bsq` · in a pipe
-
-Two inputs that would share a name (a.jpg, a.png) keep their suffix: a.jpg.bsq, a.png.bsq.
-"""
-
-DECODE_EPILOG = """
-**Examples**
-
-`bsq decode photo.bsq` · photo.png beside it
-
-`bsq decode photo.bsq -o photo.webp` · formats by suffix: png, webp, tif, bmp, ppm (exact), jpg, avif (lossy)
-
-`bsq decode small/ -o pictures/ --format jpg` · many
-
-`bsq decode - < photo.bsq > photo.png` · in a pipe
-
-`bsq decode --allow-truncated part.bsq` · what there is of a file that was cut short or damaged; says what was missing
-"""
 
 
 class PriorChoice(StrEnum):
@@ -75,8 +56,8 @@ class FillChoice(StrEnum):
     zero = "zero"
 
 
-class PictureFormat(StrEnum):
-    """What `bsq decode` writes where no file name tells."""
+class Format(StrEnum):
+    """What `bsq decode` writes where no file name tells: pictures as the first seven, videos as the others."""
 
     png = "png"
     webp = "webp"
@@ -85,6 +66,10 @@ class PictureFormat(StrEnum):
     ppm = "ppm"
     jpg = "jpg"
     avif = "avif"
+    mp4 = "mp4"
+    webm = "webm"
+    gif = "gif"
+    frames = "frames"
 
 
 Sources = Annotated[list[str], typer.Argument(metavar="SRC...", help="Files, folders, or - for standard input.")]
@@ -116,28 +101,45 @@ def encode(
     target_bytes: Annotated[
         int | None, typer.Option("--target-bytes", metavar="N", min=1, help="Keep as many bits as fit into N bytes.")
     ] = None,
+    group: Annotated[
+        int | None,
+        typer.Option("--group", metavar="N", min=1, help="Frames of a video that go together; default: the model's."),
+    ] = None,
+    frame_rate: Annotated[
+        str | None,
+        typer.Option("--frame-rate", metavar="R", help="Of a video: 12.5, 30000/1001; default: its own."),
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     check: Annotated[bool, typer.Option("--verify", help="Read each file back before reporting it.")] = False,
     max_pixels: MaxPixels = None,
     quiet: Quiet = False,
 ) -> None:
-    """Turn pictures into .bsq files."""
+    """Turn pictures and videos into .bsq files."""
     from bsq.codec.picture import compress, verify
     from bsq.codec.shelf import named_model, prior_called
+    from bsq.data.kinds import is_video
     from bsq.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture
+    from bsq.data.videos import VIDEO_SUFFIXES
 
     target = choose_target(target_bpp, target_bytes)
     naming = Naming(lambda path: path.with_suffix(SUFFIX), lambda path: path.with_name(path.name + SUFFIX))
-    jobs = plan(sources, output, PICTURE_SUFFIXES, naming)
+    jobs = plan(sources, output, PICTURE_SUFFIXES | VIDEO_SUFFIXES, naming)
     refuse_terminal(jobs)
     tokenizer = named_model(model, choose_device(device))
-    chosen = prior_called(prior.value, tokenizer)
+    chosen, limit = prior_called(prior.value, tokenizer), MAX_PIXELS if max_pixels is None else max_pixels
+    rate = None if frame_rate is None else read_rate(frame_rate)
+    videos = VideoEncoding(tokenizer, bits, chosen, group, rate, limit, check, force)
 
-    def work(job: Job) -> Done:
+    def work(job: Job, watcher: Watcher) -> Done:
         check_free(job.target, force)
-        start, source = time.perf_counter(), read(job.source)
-        picture = read_picture(source, MAX_PIXELS if max_pixels is None else max_pixels)
+        with opened(job.source) as file:
+            if is_video(file, job.name):
+                if (target_bpp, target_bytes) != (None, None):
+                    raise SettingsError("--target-bpp and --target-bytes are for pictures; a video takes --bits")
+                return encode_video(job, file, videos, watcher)
+            start, source = time.perf_counter(), file.read()
+        picture = read_picture(source, limit)
         data = compress(picture.pixels, tokenizer, bits, chosen, target(*picture.pixels.shape[:2]))
         if check:
             verify(data, tokenizer)
@@ -156,8 +158,13 @@ def decode(
         str | None, typer.Option("--model", "-m", help="Where the file's model is, if it is not a bundled one.")
     ] = None,
     format: Annotated[
-        PictureFormat, typer.Option("--format", help="Of pictures whose name is not given.")
-    ] = PictureFormat.png,
+        Format | None,
+        typer.Option("--format", help="Of results whose name is not given; default: png, of videos mp4."),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="T", help="Of a video, from here on: 10s, 1:02.5, 240f.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--end", metavar="T", help="Of a video, up to here.")] = None,
     allow_truncated: Annotated[
         bool, typer.Option("--allow-truncated", help="Decode what there is of files that were cut short or damaged.")
     ] = False,
@@ -170,8 +177,9 @@ def decode(
     max_pixels: MaxPixels = None,
     quiet: Quiet = False,
 ) -> None:
-    """Turn .bsq files into pictures."""
+    """Turn .bsq files into pictures and videos."""
     from bsq.codec.header import Limits
+    from bsq.codec.measure import holds_video
     from bsq.codec.picture import Recovered, decompress, recover
     from bsq.codec.recover import Fill
     from bsq.codec.shelf import named_model
@@ -180,27 +188,37 @@ def decode(
     if fill is not None and not allow_truncated:
         raise SettingsError("--fill says what to do about missing tokens; it needs --allow-truncated")
 
-    suffix = f".{format.value}"
+    suffix = ".png" if format is None else f".{format.value}"
     jobs = plan(sources, output, frozenset({SUFFIX}), Naming(picture_name(suffix), picture_name(suffix)))
     refuse_terminal(jobs)
     for job in jobs:
-        if not is_folder(job.source):
+        if not is_folder(job.source) and not may_hold_video(job.source, kind_of(job.target, suffix)):
             check_format(kind_of(job.target, suffix))
     place = choose_device(device)
     tokenizer = None if model is None else named_model(model, place)
     limits = Limits(pixels=MAX_PIXELS if max_pixels is None else max_pixels)
+    way = Fill(fill or FillChoice.prior) if allow_truncated else None
+    span = read_moment(start), read_moment(end)
+    videos = VideoDecoding(tokenizer, place, limits, way, *span, force)
+    home = VideoHome(output, sources, None if format is None else format.value, suffix)
 
-    def work(job: Job) -> Done:
+    def work(job: Job, watcher: Watcher) -> Done:
+        with opened(job.source) as file:
+            if holds_video(file):
+                return decode_video(home.place(job), file, videos, watcher)
+            begin, source = time.perf_counter(), file.read()
+        if span != (None, None):
+            raise SettingsError(f"--start and --end are for videos, {job.name} holds none")
+        check_format(kind_of(job.target, suffix))
         check_free(job.target, force)
-        start, source = time.perf_counter(), read(job.source)
-        if allow_truncated:
-            found = recover(source, tokenizer, place, limits, Fill(fill or FillChoice.prior))
+        if way is not None:
+            found = recover(source, tokenizer, place, limits, way)
         else:
             found = Recovered(decompress(source, tokenizer, place, limits), None)
         data = encode_picture(found.picture, kind_of(job.target, suffix))
         write(job.target, data, force)
         height, width, _ = found.picture.shape
-        line = f"{job.name} → {place_name(job.target)}: {width}×{height}, {time.perf_counter() - start:.1f} s"
+        line = f"{job.name} → {place_name(job.target)}: {width}×{height}, {time.perf_counter() - begin:.1f} s"
         return Done(line, len(source), len(data), () if found.missing is None else (found.missing,))
 
     run_batch(jobs, work, Manner("decoded", quiet, debugging(ctx)))
@@ -247,7 +265,3 @@ def encoded_line(job: Job, shape: tuple[int, ...], data: bytes, seconds: float) 
     (height, width), written, kept = shape, len(data), inspect(data).info.kept
     told = f"{width}×{height}, {kept} bits a token, {size(written)}, {8 * written / (height * width):.3f} bpp"
     return f"{job.name} → {place_name(job.target)}: {told}, {seconds:.1f} s"
-
-
-def place_name(place: Place) -> str:
-    return "standard output" if isinstance(place, Pipe) else str(place)

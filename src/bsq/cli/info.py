@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bsq.cli.batch import SOME_FAILED, size, tell_failure
 from bsq.cli.failures import debugging, say
-from bsq.cli.plan import find_all, read
+from bsq.cli.plan import find_all, opened
 from bsq.errors import StreamError
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class Facts:
     width: int
     height: int
     frames: int
+    frame_rate: str | None
+    seconds: float | None
+    frames_per_group: int
+    groups: int
     bytes: int
     bits_per_pixel: float
     raw_bits_per_pixel: float
@@ -60,12 +65,13 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="JSON: an object, or a list for several files.")] = False,
 ) -> None:
     """Show what .bsq files hold: size, rate, model, prior and the bytes of each part."""
-    from bsq.codec.measure import inspect
+    from bsq.codec.measure import inspect_file
 
     found, seen, troubles, failures = find_all(sources, frozenset({".bsq"})), list[Facts](), list[StreamError](), 0
     for item in found:
         try:
-            parts = inspect(read(item.place))
+            with opened(item.place) as file:
+                parts = inspect_file(file)
         except Exception as error:
             if len(found) == 1:
                 raise
@@ -96,6 +102,10 @@ def facts(name: str, parts: StreamParts) -> Facts:
         width=stream.width,
         height=stream.height,
         frames=stream.frames,
+        frame_rate=None if stream.frame_rate is None else str(stream.frame_rate),
+        seconds=None if stream.frame_rate is None else float(stream.frames / stream.frame_rate),
+        frames_per_group=stream.group_size,
+        groups=stream.group_count,
         bytes=parts.total,
         bits_per_pixel=8 * parts.total / pixels,
         raw_bits_per_pixel=parts.raw_bits / pixels,
@@ -120,8 +130,8 @@ def facts(name: str, parts: StreamParts) -> Facts:
 def described(one: Facts) -> str:
     """The facts for people."""
     frames, rows, columns = one.grid
-    lines = {
-        one.kind: f"{one.width} × {one.height} pixels" + (f", {one.frames} frames" if one.kind == "video" else ""),
+    lines = {one.kind: f"{one.width} × {one.height} pixels"} | described_time(one)
+    lines |= {
         "file": f"{size(one.bytes)}, {one.bits_per_pixel:.4f} bits per pixel (uncoded {one.raw_bits_per_pixel:.4f})",
         "parts": f"header {one.header_bytes}, coded {one.payload_bytes} in {one.chunks} chunk"
         f"{'' if one.chunks == 1 else 's'}, framing {one.framing_bytes}, closing {one.closing_bytes} bytes",
@@ -135,3 +145,14 @@ def described(one: Facts) -> str:
         lines["trouble"] = one.trouble
     width = max(map(len, lines))
     return "\n".join([one.file, *(f"  {name:<{width}}  {value}" for name, value in lines.items())])
+
+
+def described_time(one: Facts) -> dict[str, str]:
+    """What only videos have."""
+    if one.frame_rate is None or one.seconds is None:
+        return {}
+    rate = f"{float(Fraction(one.frame_rate)):.5g} a second" + (f" ({one.frame_rate})" if "/" in one.frame_rate else "")
+    return {
+        "time": f"{one.frames} frames, {rate}, {one.seconds:.2f} s, {8 * one.bytes / one.seconds / 1000:.1f} kb/s",
+        "groups": f"{one.groups} of {one.frames_per_group} frame{'' if one.frames_per_group == 1 else 's'}",
+    }

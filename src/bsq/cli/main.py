@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bsq import __version__
-from bsq.cli import bench, codec, convert, info, train
+from bsq.cli import bench, codec, convert, examples, info, train
 from bsq.cli.failures import Verbs
 
 EPILOG = """
@@ -29,7 +29,7 @@ EPILOG = """
 
 app = typer.Typer(
     cls=Verbs,
-    help="Pictures as short rows of bits, and back.",
+    help="Pictures and videos as short rows of bits, and back.",
     epilog=EPILOG,
     rich_markup_mode="markdown",
     no_args_is_help=True,
@@ -54,8 +54,8 @@ def options(
     pass
 
 
-app.command("encode", epilog=codec.ENCODE_EPILOG)(codec.encode)
-app.command("decode", epilog=codec.DECODE_EPILOG)(codec.decode)
+app.command("encode", epilog=examples.ENCODE_EPILOG)(codec.encode)
+app.command("decode", epilog=examples.DECODE_EPILOG)(codec.decode)
 app.command("info", epilog=info.EPILOG)(info.info)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)

@@ -7,14 +7,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from bsq.errors import MediaError, SettingsError
+
+IN_MEMORY = 1 << 26  # bytes of a pipe; more go to a temporary file
 
 
 class Pipe(Enum):
@@ -167,17 +173,55 @@ def refuse_own_source(jobs: list[Job]) -> None:
             raise SettingsError(f"{job.source} would be written over itself; choose another -o")
 
 
-def read(place: Place) -> bytes:
+class PipeCopy(tempfile.SpooledTemporaryFile[bytes]):
+    """What came through a pipe, or will go through one: a file that can be searched."""
+
+    name = "standard input"
+
+    def __init__(self) -> None:
+        super().__init__(max_size=IN_MEMORY)
+
+
+@contextmanager
+def opened(place: Place) -> Iterator[BinaryIO]:
+    """The input as a file that can be searched."""
     if isinstance(place, Pipe):
-        return sys.stdin.buffer.read()
+        with PipeCopy() as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
+            copy.seek(0)
+            yield cast(BinaryIO, copy)
+        return
     if is_folder(place):
         raise MediaError(nothing_in(place))
     try:
-        return place.read_bytes()
+        file = open(place, "rb")  # noqa: SIM115
     except OSError as error:
         from bsq.data.files import plain_reason
 
         raise MediaError(f"cannot read {place}: {plain_reason(error)}") from error
+    with file:
+        yield file
+
+
+def read(place: Place) -> bytes:
+    with opened(place) as file:
+        return file.read()
+
+
+@contextmanager
+def output(place: Place, force: bool) -> Iterator[BinaryIO]:
+    """A file for what is written piece by piece: it gets its name, or goes into the pipe, when it is whole."""
+    from bsq.data.files import Existing, drafting
+
+    if isinstance(place, Pipe):
+        with PipeCopy() as copy:
+            yield cast(BinaryIO, copy)
+            copy.seek(0)
+            shutil.copyfileobj(copy, sys.stdout.buffer, 1 << 20)
+            sys.stdout.buffer.flush()
+    else:
+        with drafting(place, Existing.REPLACE if force else Existing.REFUSE) as file:
+            yield file
 
 
 def write(place: Place, data: bytes, force: bool) -> None:
@@ -202,3 +246,7 @@ def refuse_terminal(jobs: list[Job]) -> None:
         raise SettingsError("binary data would be written to the terminal; use -o FILE, or pipe it on")
     if any(isinstance(job.source, Pipe) for job in jobs) and sys.stdin.isatty():
         raise SettingsError("standard input is the terminal; pipe a file in, or name one")
+
+
+def place_name(place: Place) -> str:
+    return "standard output" if isinstance(place, Pipe) else str(place)

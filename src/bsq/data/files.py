@@ -11,8 +11,11 @@ import errno
 import os
 import secrets
 import stat
+import tempfile
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
 from bsq.errors import MediaError
 
@@ -45,6 +48,36 @@ def write_file(path: str | os.PathLike[str], data: bytes, existing: Existing = E
                 draft.unlink()
     except OSError as error:
         raise MediaError(f"cannot write {path}: {plain_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def drafting(path: str | os.PathLike[str], existing: Existing = Existing.REFUSE) -> Iterator[BinaryIO]:
+    """As `write_file`, for files that are written piece by piece: an open one, which can be searched and read back.
+
+    It takes the name when the `with` block ends; where that raises, nothing remains.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        with tempfile.TemporaryFile() as copy:
+            yield copy
+            copy.seek(0)
+            write_file(path, copy.read(), existing)
+        return
+    draft = target.parent / f".bsq-{secrets.token_hex(6)}.part"
+    try:
+        if existing is Existing.REFUSE and target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        make_folder(target.parent)
+        with open(draft, "x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        publish(draft, target, existing)
+    except OSError as error:
+        raise MediaError(f"cannot write {path}: {plain_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
 
 
 def make_folder(folder: Path) -> None:
