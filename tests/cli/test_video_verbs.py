@@ -200,6 +200,25 @@ def test_rates_that_vary_keep_the_duration(run: Run) -> None:
     assert run("encode", "-f", "clip.gif", "--frame-rate", "0").exit_code == 2
 
 
+def test_what_is_left_out_is_said(run: Run) -> None:
+    with av.open("clip.mp4", "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "4"})
+        audio = container.add_stream("aac", rate=48000)
+        stream.height, stream.width, stream.pix_fmt = 24, 32, "yuv420p10le"
+        for number in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame(number), format="rgb24")))
+        container.mux(stream.encode(None))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate, silence.pts = 48000, 0
+        container.mux(audio.encode(silence))
+        container.mux(audio.encode(None))
+    done = run("encode", "clip.mp4")
+    assert done.exit_code == 0
+    assert "note: clip.mp4 its sound is left out\n" in done.stderr
+    assert "note: clip.mp4 has 10 bits a colour; they are scaled to 8\n" in done.stderr
+    assert facts()["frames"] == 3
+
+
 BAD: dict[str, tuple[Callable[[str], object], int, str]] = {
     "empty.mp4": (lambda name: Path(name).write_bytes(b""), 5, "is empty, 0 bytes"),
     "text.mp4": (lambda name: Path(name).write_text("no video" * 99), 5, "is not a video"),

@@ -141,6 +141,20 @@ def test_models_whose_frames_see_later_ones() -> None:
     assert_same(unpacked(data, model, start=6 / RATE), unpacked(data, model)[6:])
 
 
+def test_groups_are_no_longer_than_a_table_of_frames() -> None:
+    part = {"width": 16, "depth": 1, "head_width": 8, "positions": {"kind": "learned", "rows": 2, "columns": 2}}
+    settings = {"patch": 8, "quantizer": {"kind": "bsq", "bits": 6}, "encoder": part, "decoder": dict(part)}
+    for frames, group in ((1, 1), (3, 3), (99, None)):
+        part["positions"] = settings["decoder"]["positions"] = part["positions"] | {"frames": frames}  # type: ignore
+        model = Tokenizer(TokenizerSettings.model_validate(settings)).eval()
+        data = packed(model, film(5), frames_per_group=None)
+        assert inspect(data).info.frames_per_group == group
+        assert len(unpacked(data, model)) == 5
+        if frames == 3:
+            with pytest.raises(ShapeError):
+                packed(model, film(5), frames_per_group=4)
+
+
 def damaged_group(data: bytes, number: int, behind: int) -> bytes:
     """With a byte changed in the chunk of a group, so many bytes behind its head."""
     parts, changed = inspect(data), bytearray(data)

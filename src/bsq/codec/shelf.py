@@ -55,8 +55,13 @@ def name_of(model: Tokenizer) -> str:
 
 
 def usual_group(model: Tokenizer) -> int:
-    """How many frames of a video go together where nobody says: 1 for a model that knows pictures only."""
-    return 1 if name_of(model) in PICTURE_MODELS else FRAMES_PER_GROUP
+    """How many frames of a video go together where nobody says: 1 for a model that knows pictures only, no more than a
+    table of frames has.
+    """
+    if name_of(model) in PICTURE_MODELS:
+        return 1
+    tables = (model.settings.encoder.positions, model.settings.decoder.positions)
+    return min(FRAMES_PER_GROUP, *(getattr(table, "frames", FRAMES_PER_GROUP) for table in tables))
 
 
 def find_model(info: StreamInfo, device: str = "cpu") -> Tokenizer:

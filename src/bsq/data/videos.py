@@ -206,6 +206,9 @@ class Video:
             self.notes.append("is HDR; its colours are taken as standard ones and look flat")
         if any(component.is_alpha for component in raw.format.components) and self._container.format.name != "gif":
             self.notes.append("its transparency is left out")
+        depth = max(component.bits for component in raw.format.components)
+        if depth > 8:
+            self.notes.append(f"has {depth} bits a colour; they are scaled to 8")
         if (self._stream.sample_aspect_ratio or 1) != 1:
             self.notes.append(f"its pixels are {self._stream.sample_aspect_ratio} wide, not square; none is added")
 
