@@ -26,6 +26,14 @@ def test_weights_mix() -> None:
     assert loss(l1=0.5, mse=2, charbonnier=3) == pytest.approx(parts, rel=1e-6)
 
 
+def test_distances_are_unweighted_and_only_those_with_a_weight() -> None:
+    terms = reconstruction_loss(PIXELS, REFERENCE, ReconstructionSettings(l1=0.5, mse=4.0))
+    assert {name: float(value) for name, value in terms.distances.items()} == {
+        "l1": pytest.approx(ERROR.abs().mean().item(), rel=1e-6),
+        "mse": pytest.approx(ERROR.square().mean().item(), rel=1e-6),
+    }
+
+
 def test_squared_errors_are_one_a_sample_and_detached() -> None:
     pixels = PIXELS.clone().requires_grad_()
     terms = reconstruction_loss(pixels, REFERENCE, ReconstructionSettings())

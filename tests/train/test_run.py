@@ -56,7 +56,7 @@ def test_writes_what_it_promises(whole: Path, pictures: Path) -> None:
     ]
     lines = losses(whole)
     assert [line["pictures"] for line in lines] == [8, 16, 24, 32, 40, 48]
-    named = {"loss", "reconstruction", "entropy", "psnr", "psnr@4", "psnr@8", "gradient_norm", "worst_imbalance"}
+    named = {"loss", "reconstruction", "l1", "entropy", "psnr", "psnr@4", "psnr@8", "gradient_norm", "worst_imbalance"}
     assert named <= {name for line in lines for name in line}
     sheets = sorted((whole / "samples").glob("*.png"))
     assert [path.stem for path in sheets] == ["0000000024", "0000000048"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -31,21 +32,27 @@ class ReconstructionSettings(Settings):
 
 @dataclass(frozen=True, eq=False)
 class ReconstructionTerms:
-    """`loss` float32 scalar, weighted; `squared` (B,) the mean squared error of each sample, detached, for PSNR."""
+    """`loss` float32 scalar, the weighted sum of `distances`, which are those with a weight, each in its own unit;
+    `squared` (B,) the mean squared error of each sample, detached, for PSNR.
+    """
 
     loss: Tensor
+    distances: Mapping[str, Tensor]
     squared: Tensor
 
 
 def reconstruction_loss(pixels: Tensor, reference: Tensor, settings: ReconstructionSettings) -> ReconstructionTerms:
     """Weighted mean distance of two float (B, 3, T, H, W) in [−1, 1]; computed in float32."""
     error = pixels.float() - reference.float()
-    loss = error.new_zeros(())
+    loss, distances = error.new_zeros(()), {}
     if settings.l1:
-        loss = loss + settings.l1 * error.abs().mean()
+        distances["l1"] = error.abs().mean()
+        loss = loss + settings.l1 * distances["l1"]
     if settings.mse:
-        loss = loss + settings.mse * error.square().mean()
+        distances["mse"] = error.square().mean()
+        loss = loss + settings.mse * distances["mse"]
     if settings.charbonnier:
         epsilon = settings.charbonnier_epsilon
-        loss = loss + settings.charbonnier * (torch.sqrt(error.square() + epsilon**2) - epsilon).mean()
-    return ReconstructionTerms(loss, error.detach().square().flatten(1).mean(1))
+        distances["charbonnier"] = (torch.sqrt(error.square() + epsilon**2) - epsilon).mean()
+        loss = loss + settings.charbonnier * distances["charbonnier"]
+    return ReconstructionTerms(loss, distances, error.detach().square().flatten(1).mean(1))

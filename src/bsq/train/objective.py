@@ -52,7 +52,7 @@ def draw_kept(settings: NestedSettings, seed: int, positions: Tensor) -> Tensor:
 @dataclass(frozen=True, eq=False)
 class Objective:
     """`loss` is differentiated, `distance` its weighted reconstruction and perceptual terms alone; `terms` are float32
-    scalars, detached and unweighted; `squared` (B,) errors.
+    scalars, detached and unweighted (but `reconstruction`, the weighted sum of its distances); `squared` (B,) errors.
     """
 
     loss: Tensor
@@ -76,7 +76,7 @@ class TokenizerObjective(nn.Module):
         """`pixels` (B, 3, T, H, W) in [−1, 1] and their reconstruction, when `seen` pictures had been seen."""
         s = self.settings
         reconstruction = reconstruction_loss(again.pixels, pixels, s.reconstruction)
-        terms = {"reconstruction": reconstruction.loss}
+        terms = {"reconstruction": reconstruction.loss, **reconstruction.distances}
         distance = reconstruction.loss
         if self.perceptual.weight:
             terms["perceptual"] = self.perceptual(again.pixels.float(), pixels)
