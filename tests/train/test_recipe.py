@@ -9,6 +9,7 @@ import yaml
 from runs import tiny
 
 from bsq.errors import SettingsError
+from bsq.losses.discriminators import PatchSettings, build_discriminator
 from bsq.train.plan import plan_run
 from bsq.train.recipe import load_recipe, merge, write_recipe
 
@@ -49,6 +50,18 @@ def test_recomputing_saves_memory() -> None:
     plain, saving = (plan_run(load_recipe(path, ["data.source=x", f"recompute={flag}"])) for flag in (False, True))
     assert saving.activation_bytes < plain.activation_bytes
     assert saving.flops > plain.flops
+
+
+def test_a_plan_counts_the_discriminator_and_names_what_it_leaves_out() -> None:
+    judge = "loss.adversarial={kind: adversarial, discriminator: {kind: patch, width: 16, layers: 3}}"
+    path = FOLDER / "tiny.yaml"
+    plain, judged = (
+        plan_run(load_recipe(path, ["data.source=x", *more])) for more in ([], [judge, "loss.perceptual={kind: lpips}"])
+    )
+    weights = build_discriminator(PatchSettings(width=16, layers=3)).parameters()
+    assert judged.state_bytes - plain.state_bytes == 16 * sum(p.numel() for p in weights)
+    assert not any("without" in line for line in plain.lines())
+    assert sum("without discriminator and LPIPS" in line for line in judged.lines()) == 2
 
 
 @pytest.fixture

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from bsq.losses.adversarial import NoAdversarialSettings
+from bsq.losses.discriminators import build_discriminator
+from bsq.losses.perceptual import NoPerceptualSettings
 from bsq.tokenizer import Tokenizer
 from bsq.train.optimizers import AdamWSettings, MuonSettings, is_hidden_matrix
 from bsq.train.recipe import Recipe
@@ -23,8 +26,9 @@ FLOAT32 = 4
 @dataclass(frozen=True)
 class Plan:
     """`flops` of a forward and backward pass of one picture or clip (2 for a multiply-add), without other networks;
-    `state_bytes` of weights, gradients, average and optimizer; `activation_bytes` of one micro-batch,
-    at most: attention counts with all its N² weights, which fused kernels do not keep.
+    `state_bytes` of weights, gradients, average and optimizers, the discriminator's included; `activation_bytes` of one
+    micro-batch, without other networks, at most: attention counts with all its N² weights, which fused kernels do not
+    keep. `others` names the networks left out.
     """
 
     parameters: int
@@ -33,6 +37,7 @@ class Plan:
     activation_bytes: int
     steps: int
     pictures: int
+    others: tuple[str, ...] = ()
 
     @property
     def memory_bytes(self) -> int:
@@ -41,11 +46,12 @@ class Plan:
     def lines(self) -> list[str]:
         """For a person."""
         state, activations = self.state_bytes / 2**30, self.activation_bytes / 2**30
+        without = f" (of the tokenizer, without {' and '.join(self.others)})" if self.others else ""
         return [
             f"parameters      {self.parameters / 1e6:,.2f} M",
-            f"FLOPs/picture   {self.flops / 1e9:,.1f} G, forward and backward",
+            f"FLOPs/picture   {self.flops / 1e9:,.1f} G, forward and backward{without}",
             f"memory          {state + activations:,.2f} GiB a process: {state:,.2f} for weights, gradients, average, "
-            f"optimizer; at most {activations:,.2f} for activations",
+            f"optimizer; at most {activations:,.2f} for activations{without}",
             f"steps           {self.steps:,} ({self.pictures:,} pictures)",
             f"whole run       {self.flops * self.pictures / 1e15:,.2f} PFLOP",
         ]
@@ -62,6 +68,7 @@ def plan_run(recipe: Recipe, processes: int = 1) -> Plan:
     pixels = torch.zeros(1, 3, recipe.data.frames, side, side, device="meta")
     micro = recipe.micro_batch or max(1, recipe.batch // processes)
     state_bytes = FLOAT32 * sum(p.numel() * copies(recipe, name, p) for name, p in tokenizer.named_parameters())
+    state_bytes += discriminator_bytes(recipe)
     return Plan(
         parameters=sum(parameter.numel() for parameter in tokenizer.parameters()),
         flops=count_flops(tokenizer, pixels),
@@ -69,7 +76,23 @@ def plan_run(recipe: Recipe, processes: int = 1) -> Plan:
         activation_bytes=micro * activation_bytes(tokenizer, pixels, recipe.precision),
         steps=recipe.steps,
         pictures=recipe.steps * recipe.batch,
+        others=other_networks(recipe),
     )
+
+
+def discriminator_bytes(recipe: Recipe) -> int:
+    """Weights, gradients, and what AdamW remembers."""
+    if isinstance(recipe.loss.adversarial, NoAdversarialSettings):
+        return 0
+    with torch.device("meta"):
+        network = build_discriminator(recipe.loss.adversarial.discriminator)
+    return 4 * FLOAT32 * sum(parameter.numel() for parameter in network.parameters())
+
+
+def other_networks(recipe: Recipe) -> tuple[str, ...]:
+    """Those whose computation and activations a plan leaves out."""
+    judge = () if isinstance(recipe.loss.adversarial, NoAdversarialSettings) else ("discriminator",)
+    return judge if isinstance(recipe.loss.perceptual, NoPerceptualSettings) else (*judge, "LPIPS")
 
 
 def copies(recipe: Recipe, name: str, parameter: nn.Parameter) -> int:
