@@ -84,6 +84,16 @@ def test_headers_come_back(info: StreamInfo, prior: str, portable: bool, data: s
             read_header_body(body[:cut])
 
 
+@pytest.mark.parametrize(("numerator", "denominator"), [(0, 1), (1, 0), (2**31, 1), (2**62, 2**62), (2**31, 2**30)])
+def test_both_terms_of_a_frame_rate_have_limits(numerator: int, denominator: int) -> None:
+    info = replace(describe((2,) * 9), frames=3, frame_rate=Fraction(25, 2))
+    body = header_body(Header(info, "uniform", bytes(8), True))
+    before, after = body.split(bytes([3, 25, 2]))
+    assert read_header_body(body).info == info
+    with pytest.raises(DamagedStreamError, match="frame rate's terms"):
+        read_header_body(before + bytes([3]) + varint(numerator) + varint(denominator) + after)
+
+
 def test_the_least_grid_is_kept_only_where_it_matters() -> None:
     plain = Header(describe((2,) * 9), "uniform", bytes(8), True)
     small = replace(plain, info=replace(plain.info, least_rows=3, least_columns=4))

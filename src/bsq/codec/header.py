@@ -255,8 +255,8 @@ def _read_fields(fields: FieldReader) -> Header:
 
 def _read_rate(fields: FieldReader) -> Fraction:
     numerator, denominator = fields.varint(), fields.varint()
-    if not denominator:
-        raise DamagedStreamError("the frame rate divides by zero")
+    if not (1 <= numerator <= MAX_SIZE and 1 <= denominator <= MAX_SIZE):
+        raise DamagedStreamError(f"the frame rate's terms must be 1 to 2^31 − 1, got {numerator} and {denominator}")
     return Fraction(numerator, denominator)
 
 
