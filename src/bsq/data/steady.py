@@ -43,8 +43,9 @@ class SteadyFrames:
         """All frames, once. Errors as iterating the video."""
         shown: np.ndarray | None = None
         place = shift = 0
+        end: Fraction | None = None
         for frame in self.video:
-            wanted = math.floor(frame.time * self.rate + Fraction(1, 2)) - shift
+            wanted = self._place(frame.time) - shift
             if wanted - place > LONGEST_HOLD * self.rate:
                 self._jumps += 1
                 shift += wanted - place - 1
@@ -57,9 +58,17 @@ class SteadyFrames:
                 yield from repeat(shown, wanted - place)
                 place = wanted
             shown = frame.pixels
+            end = None if frame.duration is None else frame.time + frame.duration
         if shown is not None:
-            self.count += 1
-            yield shown
+            longer = 0 if end is None else self._place(end) - shift - place - 1
+            longer = max(0, min(longer, int(LONGEST_HOLD * self.rate)))
+            self.held += longer
+            self.count += 1 + longer
+            yield from repeat(shown, 1 + longer)
+
+    def _place(self, time: Fraction) -> int:
+        """The place nearest to a time."""
+        return math.floor(time * self.rate + Fraction(1, 2))
 
     def notes(self) -> Iterator[str]:
         """What was changed, in plain words, when all frames were taken."""

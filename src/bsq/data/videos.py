@@ -56,10 +56,13 @@ def import_av() -> ModuleType:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """`pixels` uint8 (H, W, 3), upright, sRGB or BT.709; `time` in seconds since the first frame, rising."""
+    """`pixels` uint8 (H, W, 3), upright, sRGB or BT.709; `time` in seconds since the first frame, rising; `duration`
+    how long it is shown, if the file says.
+    """
 
     pixels: np.ndarray
     time: Fraction
+    duration: Fraction | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +280,8 @@ class Video:
                 f"{float(timed.time):.2f} s; cut it there"
             )
         self._check_size(raw.width, raw.height)
-        return Frame(self._turn.apply(to_rgb(raw)), timed.time)
+        duration = raw.duration * self._stream.time_base if raw.duration else None
+        return Frame(self._turn.apply(to_rgb(raw)), timed.time, duration)
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self.limit:
