@@ -284,7 +284,10 @@ def test_requests_that_cannot_be_met(run: Run) -> None:
     assert open_picture("photo.png").shape == (24, 32, 3)
     Path("strange").mkdir()
     Path("strange/letter.txt").write_text("dear")
+    assert "is a folder with files in it" in run("decode", "clip.bsq", "-o", "strange").stderr
     assert run("decode", "clip.bsq", "-f", "-o", "strange").exit_code == 5
+    assert run("decode", "clip.bsq", "-o", "strange", "--format", "mp4").exit_code == 0
+    assert Path("strange/clip.mp4").is_file()
     assert Path("strange/letter.txt").read_text() == "dear"
 
 

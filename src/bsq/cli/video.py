@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from bsq.cli.batch import Done, Watcher, size
 from bsq.cli.plan import Job, Pipe, Place, check_free, names_a_file, opened, output, place_name, refuse_own_source
-from bsq.errors import SettingsError
+from bsq.errors import MediaError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,8 +177,11 @@ def video_output(job: VideoJob, rate: Fraction, force: bool) -> Iterator[VideoWr
             sys.stdout.buffer.flush()
         return
     check_free(place, force)
-    empty = place.is_dir() and not any(place.iterdir())
-    with write_video(place, rate, Existing.REPLACE if force or empty else Existing.REFUSE) as video:
+    if place.is_dir() and any(place.iterdir()) and not force:
+        raise MediaError(
+            f"{place} is a folder with files in it; name a new one for PNG files, or --format mp4 for a file inside it"
+        )
+    with write_video(place, rate, Existing.REPLACE if force or place.is_dir() else Existing.REFUSE) as video:
         yield video
 
 
