@@ -17,14 +17,17 @@ FOLDER = Path(__file__).parent.parent.parent / "recipes"
 RECIPES = sorted(FOLDER.glob("**/*.yaml"))
 
 
-def source_for(path: Path) -> str:
+def sources_for(path: Path) -> list[str]:
     """Recipes name no data."""
-    return "data.clips.source=videos" if path.stem.startswith("ucf101") else "data.source=pictures"
+    pictures, clips = "data.source=pictures", "data.clips.source=videos"
+    if path.stem.startswith("ucf101"):
+        return [clips]
+    return [pictures, clips] if path.stem.endswith("-video") else [pictures]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_sound(path: Path) -> None:
-    recipe = load_recipe(path, [source_for(path)])
+    recipe = load_recipe(path, sources_for(path))
     assert path.parent.name != "paper" or "arXiv:" in path.read_text().splitlines()[0]
     assert recipe.steps > recipe.steps_in(recipe.log_every)
 
@@ -37,7 +40,7 @@ def test_every_recipe_is_sound(path: Path) -> None:
     ],
 )
 def test_every_recipe_can_be_planned(path: Path) -> None:
-    plan = plan_run(load_recipe(path, [source_for(path)]))
+    plan = plan_run(load_recipe(path, sources_for(path)))
     assert plan.parameters > 0
     assert plan.flops > 2 * plan.parameters
     assert plan.activation_bytes > 0
