@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -110,6 +111,14 @@ def test_parts_meet_without_a_gap(data: bytes) -> None:
     for start, end in ((0.2, 0.2), (0.3, 0.1), (-1, None), (99, None), (None, 0), (0.01, 0.02)):
         with pytest.raises(SettingsError, match=r"there are no frames; the video has 11, 0 s to 0\.367033 s"):
             frames_between(info, start, end)
+
+
+def test_seconds_are_what_they_look_like(data: bytes) -> None:
+    info = replace(GroupReader(io.BytesIO(data)).info, frame_rate=Fraction(10), frames=100, frames_per_group=None)
+    for tenths in range(99):
+        assert frames_between(info, tenths / 10, (tenths + 1) / 10) == range(tenths, tenths + 1)
+    with pytest.raises(SettingsError, match="a number of seconds, got nan"):
+        frames_between(info, float("nan"), None)
 
 
 def test_other_groups_do_not_matter_to_a_part(data: bytes, tiny_tokenizer: Tokenizer) -> None:

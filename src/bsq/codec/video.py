@@ -47,8 +47,7 @@ def compress_video(
         frame_rate: frames a second.
         target: a binary file, written once, front to back, when the last frame was taken; it need not be searchable.
         tokenizer, bits, prior: as `compress` takes them.
-        frames_per_group: what can be decoded without what is before it, 1 or more; default: 24, and 1 for models that
-            know pictures only, to which an earlier frame is no help.
+        frames_per_group: what can be decoded without what is before it, 1 or more; default: `usual_group`.
 
     Raises:
         MediaError: no frames. ShapeError: frames of other shapes. SettingsError: `frame_rate`, `bits`,
@@ -185,13 +184,21 @@ def verify_video(source: BinaryIO, tokenizer: Tokenizer, priors: Sequence[Prior]
 def frames_between(info: StreamInfo, start: Fraction | float | None, end: Fraction | float | None) -> range:
     """The frames shown from `start` on and before `end`, in seconds. Raises SettingsError if there are none."""
     assert info.frame_rate is not None
-    first = 0 if start is None else math.ceil(Fraction(start) * info.frame_rate)
-    last = info.frames if end is None else min(info.frames, math.ceil(Fraction(end) * info.frame_rate))
+    first = 0 if start is None else math.ceil(exactly(start) * info.frame_rate)
+    last = info.frames if end is None else min(info.frames, math.ceil(exactly(end) * info.frame_rate))
     if 0 <= first < last:
         return range(first, last)
     given = f"{0 if start is None else float(start):g} s to {'its end' if end is None else f'{float(end):g} s'}"
     seconds = float(info.frames / info.frame_rate)
     raise SettingsError(f"from {given} there are no frames; the video has {info.frames}, 0 s to {seconds:g} s")
+
+
+def exactly(seconds: Fraction | float) -> Fraction:
+    """1.1 is 11/10, not the binary fraction beside it. Raises SettingsError."""
+    try:
+        return Fraction(str(seconds))
+    except ValueError as error:
+        raise SettingsError(f"a moment of a video is a number of seconds, got {seconds!r}") from error
 
 
 # One way
@@ -253,17 +260,15 @@ def _remains(reader: GroupReader, model: Tokenizer, prior: Prior, span: range, w
             yield from (Left(frame, True) for frame in decode_group(group.codes, model, size, wanted))
             continue
         there = group.known.flatten(1)
-        pixels = _decode_partly(group, model, prior, size, way) if there.any() else None
+        pixels: Tensor | None = None
+        if there.any():
+            partial = complete(group, prior, way)
+            pixels = model.decode(partial.codes, size, partial.kept)
         for frame in wanted:
             known = pixels is not None and bool(there[frame].any())
             yield Left(
                 to_uint8(pixels[:, :, frame]) if pixels is not None and known else None, bool(there[frame].all())
             )
-
-
-def _decode_partly(group: DecodedStream, model: Tokenizer, prior: Prior, size: tuple[int, int], way: Fill) -> Tensor:
-    partial = complete(group, prior, way)
-    return model.decode(partial.codes, size, partial.kept)
 
 
 def _groups(reader: GroupReader, prior: Prior, span: range) -> Iterator[tuple[int, DecodedStream]]:
