@@ -221,7 +221,7 @@ def test_our_bits(tiny_tokenizer: Tokenizer) -> None:
 
 
 def test_models_are_found_by_name(folder: Path, tiny_model: Path) -> None:
-    report = run(settings(folder, codecs=(), ours=(OursSettings(model=str(tiny_model), bits=(12,)),), shown=("p1",)))
+    report = run(settings(folder, codecs=(), ours=(OursSettings(model=str(tiny_model), bits=(12,)),), shown=("p1.png",)))
     assert list(report.labels) == ["bsq"]
     (showcase,) = report.shown
     assert showcase.original.name == "p1"
@@ -324,7 +324,7 @@ def test_bad_requests(folder: Path, tmp_path: Path) -> None:
         run(settings(folder, codecs=(JpegSettings(), JpegSettings(subsampling="4:4:4"))))
     with pytest.raises(SettingsError, match="our own files"):
         run(settings(folder, rates=MatchedRates()))
-    with pytest.raises(SettingsError, match="no picture kodim99"):
+    with pytest.raises(SettingsError, match="no picture kodim99; there are p0, p1"):
         run(settings(folder, shown=("kodim99",)))
     with pytest.raises(SettingsError, match="anchor 'avif' is none"):
         run(settings(folder, anchor="avif"))

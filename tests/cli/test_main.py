@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import bsq
+from bsq.cli.failures import reason
 from bsq.cli.main import app
 
 BSQ = [sys.executable, "-m", "bsq.cli.main"]
@@ -95,3 +97,10 @@ def test_a_real_interrupt(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert stderr.decode().splitlines()[-1] == "interrupted"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_torch_without_memory_is_no_bug_of_ours() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert reason(caught.value) == "out of memory"
+    assert "a bug in bsq" in reason(RuntimeError("shapes cannot be multiplied"))

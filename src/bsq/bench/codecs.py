@@ -7,7 +7,7 @@ writes the largest file that is not above it (`bench/sweep.py`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,9 +123,7 @@ def run(
     codecs: list[Codec] = [*ours, *others]
     anchor = _checked_anchor(settings, codecs)
     named = _named(pictures_in(settings.folder)[: settings.pictures])
-    chosen = settings.shown or _evenly(list(named))
-    if missing := set(chosen) - set(named):
-        raise SettingsError(f"no picture {', '.join(sorted(missing))} among the {len(named)} of {settings.folder}")
+    chosen = _chosen(settings.shown, named) or _evenly(list(named))
     perceptual = load_lpips("squeeze").distance if settings.perceptual == "lpips-squeeze" else None
     files: list[FileResult] = []
     shown: list[Showcase] = []
@@ -224,6 +222,15 @@ def _measure_all(
             return written + [one for codec in others for one in sweep(judge, codec, budgets)]
         case _:
             raise SettingsError(f"no budgets for {rates!r}")
+
+
+def _chosen(shown: Sequence[str], named: Mapping[str, Path]) -> list[str]:
+    """The names of pictures that were given by name or as files. Raises SettingsError."""
+    by_file = {path.name: name for name, path in named.items()}
+    chosen = [name if name in named else by_file.get(Path(name).name, "") for name in shown]
+    if missing := [name for name, found in zip(shown, chosen, strict=True) if not found]:
+        raise SettingsError(f"no picture {', '.join(missing)}; there are {', '.join(named)}")
+    return chosen
 
 
 def _showcase(picture: Picture, written: Sequence[Written]) -> Showcase:

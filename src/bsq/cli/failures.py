@@ -6,6 +6,7 @@ A traceback appears only with `bsq --debug`.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from typing import Any
@@ -18,6 +19,7 @@ from bsq.errors import BsqError, SettingsError
 INTERNAL = 70  # EX_SOFTWARE
 INTERRUPTED = 130  # 128 + SIGINT
 READER_GONE = 141  # 128 + SIGPIPE
+NO_MEMORY = re.compile("(can't|cannot) allocate memory|out of memory")  # PyTorch has no error of its own on CPUs
 NOBODY_READS = (BrokenPipeError, SystemExit)  # rich, which prints the help, ends the process itself, with 1
 
 
@@ -92,6 +94,8 @@ def reason(error: Exception) -> str:
         case BsqError():
             return str(error)
         case MemoryError():
+            return "out of memory"
+        case RuntimeError() if NO_MEMORY.search(str(error)):
             return "out of memory"
         case _:
             return f"a bug in bsq: {type(error).__name__}: {error}; `bsq --debug …` shows where"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from bsq.data.hub import HuggingFaceSettings, RowStream, open_rows
+from bsq.data.hub import HuggingFaceSettings, open_rows
 from bsq.data.stored import Encoded, Kind, find_stored
 from bsq.data.streams import Stream, TarStream, is_stream
 from bsq.errors import DataError, SettingsError
@@ -38,8 +38,3 @@ def open_source(source: tuple[str, ...] | HuggingFaceSettings, kind: Kind) -> Se
             return TarStream(source, kind)
         case _:
             raise SettingsError(f"no source: {source!r}")
-
-
-def as_stream(opened: Sequence[Encoded] | Stream) -> Stream | None:
-    """The stream, if it is one."""
-    return opened if isinstance(opened, TarStream | RowStream) else None
