@@ -21,9 +21,6 @@ from bsq.prior.uniform import UniformPrior
 from bsq.tokenizer import Tokenizer
 
 DEFAULT_MODEL = "biscuit-s"
-PICTURE_MODELS = frozenset({"biscuit-s"})
-"""Models that were trained on pictures alone: with earlier frames in sight, theirs come out about 1 dB worse."""
-
 FRAMES_PER_GROUP = 24
 
 _names: WeakKeyDictionary[Tokenizer, str] = WeakKeyDictionary()
@@ -55,11 +52,7 @@ def name_of(model: Tokenizer) -> str:
 
 
 def usual_group(model: Tokenizer) -> int:
-    """How many frames of a video go together where nobody says: 1 for a model that knows pictures only, no more than a
-    table of frames has.
-    """
-    if name_of(model) in PICTURE_MODELS:
-        return 1
+    """How many frames of a video go together where nobody says: no more than a table of frames has."""
     tables = (model.settings.encoder.positions, model.settings.decoder.positions)
     return min(FRAMES_PER_GROUP, *(getattr(table, "frames", FRAMES_PER_GROUP) for table in tables))
 
