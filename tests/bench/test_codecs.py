@@ -221,7 +221,9 @@ def test_our_bits(tiny_tokenizer: Tokenizer) -> None:
 
 
 def test_models_are_found_by_name(folder: Path, tiny_model: Path) -> None:
-    report = run(settings(folder, codecs=(), ours=(OursSettings(model=str(tiny_model), bits=(12,)),), shown=("p1.png",)))
+    report = run(
+        settings(folder, codecs=(), ours=(OursSettings(model=str(tiny_model), bits=(12,)),), shown=("p1.png",))
+    )
     assert list(report.labels) == ["bsq"]
     (showcase,) = report.shown
     assert showcase.original.name == "p1"

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import bsq
 from bsq.cli.main import app
+from bsq.codec.header import Limits
 from bsq.data.pictures import open_picture, save_picture
 
 Run = Callable[..., object]
@@ -116,6 +117,14 @@ def test_pipes_on_both_sides(run: Run, tiny_model: Path) -> None:
     assert np.array_equal(open_picture(decoded.stdout_bytes), bsq.decompress(encoded.stdout_bytes, tiny_model))
     assert run("decode", "-", "-o", "b.png", stdin=encoded.stdout_bytes).exit_code == 0
     assert np.array_equal(open_picture("b.png"), open_picture(decoded.stdout_bytes))
+
+
+def test_what_was_allowed_in_may_be_verified(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers have limits of their own, which must not stop what --max-pixels let in."""
+    save_picture("a.png", picture())
+    for module in ("measure", "stream"):
+        monkeypatch.setattr(f"bsq.codec.{module}.Limits", lambda: Limits(pixels=10))
+    assert run("encode", "a.png", "-f", "--verify").exit_code == 0
 
 
 def test_bits_and_verify(run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,6 +36,9 @@ from bsq.cli.video import (
     read_rate,
 )
 from bsq.errors import SettingsError
+
+if TYPE_CHECKING:
+    from bsq.codec.header import StreamInfo
 
 SUFFIX = ".bsq"
 
@@ -116,6 +119,8 @@ def encode(
     quiet: Quiet = False,
 ) -> None:
     """Turn pictures and videos into .bsq files."""
+    from bsq.codec.header import Limits
+    from bsq.codec.measure import inspect
     from bsq.codec.picture import compress, verify
     from bsq.codec.shelf import named_model, prior_called
     from bsq.data.kinds import is_video
@@ -128,6 +133,7 @@ def encode(
     refuse_terminal(jobs)
     tokenizer = named_model(model, choose_device(device))
     chosen, limit = prior_called(prior.value, tokenizer), MAX_PIXELS if max_pixels is None else max_pixels
+    limits = Limits(pixels=limit)
     rate = None if frame_rate is None else read_rate(frame_rate)
     videos = VideoEncoding(tokenizer, bits, chosen, group, rate, limit, check, force)
 
@@ -142,9 +148,9 @@ def encode(
         picture = read_picture(source, limit)
         data = compress(picture.pixels, tokenizer, bits, chosen, target(*picture.pixels.shape[:2]))
         if check:
-            verify(data, tokenizer)
+            verify(data, tokenizer, limits)
         write(job.target, data, force)
-        line = encoded_line(job, picture.pixels.shape[:2], data, time.perf_counter() - start)
+        line = encoded_line(job, inspect(data, limits).info, len(data), time.perf_counter() - start)
         return Done(line, len(source), len(data), picture.notes)
 
     run_batch(jobs, work, Manner("encoded", quiet, debugging(ctx)))
@@ -259,9 +265,7 @@ def choose_target(bits_per_pixel: float | None, count: int | None) -> Callable[[
     return lambda height, width: int(bits_per_pixel * height * width / 8)
 
 
-def encoded_line(job: Job, shape: tuple[int, ...], data: bytes, seconds: float) -> str:
-    from bsq.codec.measure import inspect
-
-    (height, width), written, kept = shape, len(data), inspect(data).info.kept
-    told = f"{width}×{height}, {kept} bits a token, {size(written)}, {8 * written / (height * width):.3f} bpp"
+def encoded_line(job: Job, info: StreamInfo, written: int, seconds: float) -> str:
+    rate = 8 * written / (info.height * info.width)
+    told = f"{info.width}×{info.height}, {info.kept} bits a token, {size(written)}, {rate:.3f} bpp"
     return f"{job.name} → {place_name(job.target)}: {told}, {seconds:.1f} s"

@@ -75,6 +75,7 @@ class VideoEncoding:
 
 def encode_video(job: Job, source: BinaryIO, how: VideoEncoding, watcher: Watcher) -> Done:
     """A video's file → a .bsq file."""
+    from bsq.codec.header import Limits
     from bsq.codec.video import compress_video, verify_video
     from bsq.data.steady import SteadyFrames
     from bsq.data.videos import open_video
@@ -86,7 +87,7 @@ def encode_video(job: Job, source: BinaryIO, how: VideoEncoding, watcher: Watche
         shown = watched(frames, frames.expected, watcher)
         info = compress_video(shown, frames.rate, target, how.tokenizer, how.bits, how.prior, how.frames_per_group)
         if how.check:
-            verify_video(target, how.tokenizer)
+            verify_video(target, how.tokenizer, Limits(pixels=how.max_pixels))
         written = size_of(target)
         notes = (*video.notes, *frames.notes())
     seconds = time.perf_counter() - start

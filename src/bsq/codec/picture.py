@@ -141,9 +141,9 @@ def _model_of(data: bytes, tokenizer: Tokenizer | str | Path | None, device: str
     return model
 
 
-def verify(data: bytes, tokenizer: Tokenizer) -> None:
+def verify(data: bytes, tokenizer: Tokenizer, limits: Limits | None = None) -> None:
     """Read a stream back to its codes. Its closing digest is that of the codes encoded, so a difference is an error."""
-    read_codes(data, priors_for(tokenizer))
+    read_codes(data, priors_for(tokenizer), limits)
 
 
 def describe(model: Tokenizer, height: int, width: int, kept: int) -> StreamInfo:

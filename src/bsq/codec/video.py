@@ -173,9 +173,9 @@ def recover_video(
     return DecodedVideo(reader.info, span, decode(), missing)
 
 
-def verify_video(source: BinaryIO, tokenizer: Tokenizer, priors: Sequence[Prior] = ()) -> None:
+def verify_video(source: BinaryIO, tokenizer: Tokenizer, limits: Limits | None = None) -> None:
     """Read a stream back to its codes; its closing digest is that of the codes encoded, so a difference is an error."""
-    reader, _, prior = _open(source, tokenizer, "cpu", None, priors)
+    reader, _, prior = _open(source, tokenizer, "cpu", limits, ())
     deque(reader.groups(prior), maxlen=0)
     if reader.trouble is not None:
         raise reader.trouble
