@@ -8,14 +8,18 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from runs import losses, tiny
 from test_processes import assert_same_losses, free_port, train
 
-from bsq.train import write_recipe
+from bsq.errors import SettingsError
+from bsq.train import parallel, write_recipe
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "training.md"
+ONE_CPU = {"ACCELERATE_USE_CPU": "true"}  # nothing tells processes to share it that have nothing else
 HERE = {"recipes/biscuit-s.yaml": "recipe.yaml", "runs/mine": "run", "8": "2"}
 
 
@@ -37,7 +41,7 @@ def test_a_launcher_of_the_docs(pictures: Path, tmp_path: Path, launcher: str) -
     done = subprocess.run(
         [str(Path(sys.executable).parent / program), *words],
         cwd=tmp_path,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **(ONE_CPU if torch.accelerator.is_available() else {}), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=240,
@@ -46,3 +50,25 @@ def test_a_launcher_of_the_docs(pictures: Path, tmp_path: Path, launcher: str) -
     assert done.stderr.count("finished after 48 pictures") == 1
     train(recipe, tmp_path / "one", 1)
     assert_same_losses(losses(tmp_path / "one"), losses(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_processes_without_an_accelerator_ask_for_each_other(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    asked: list[bool] = []
+
+    def accelerator(cpu: bool, **others: object) -> SimpleNamespace:
+        asked.append(cpu)
+        return SimpleNamespace(num_processes=2)
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: there)
+    monkeypatch.setattr(parallel, "Accelerator", accelerator)
+    parallel.join_processes()
+    assert asked == [not there]
+
+
+def test_processes_that_stay_alone_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(parallel, "Accelerator", lambda **_: SimpleNamespace(num_processes=1, device="mps"))
+    with pytest.raises(SettingsError, match="2 processes, which cannot work together on mps"):
+        parallel.join_processes()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from bsq.data.dataset import to_pixels
@@ -30,6 +29,7 @@ from bsq.errors import MediaError, TrainingError
 from bsq.train.adversary import Skipped
 from bsq.train.checkpoints import checkpoints, flush_folder, load_state, save_state
 from bsq.train.logs import Boards, JsonLines, Screen, cut_log
+from bsq.train.parallel import join_processes
 from bsq.train.recipe import Recipe, write_recipe
 from bsq.train.samples import draw_sheet
 from bsq.train.signals import StopSignals
@@ -76,7 +76,7 @@ def run(recipe: Recipe, out: str | Path, start: Start = Start.FRESH) -> RunResul
     if start is Start.FRESH and checkpoints(out / "checkpoints"):
         raise TrainingError(f"{out} holds a run already; resume it (--resume) or name another folder")
     state = load_state(out / "checkpoints") if start is Start.RESUME else None
-    trainer = Trainer(recipe, Accelerator(mixed_precision="no"))
+    trainer = Trainer(recipe, join_processes())
     if state is not None:
         trainer.restore(state)
     with StopSignals() as signals, ExitStack() as closing:

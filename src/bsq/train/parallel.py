@@ -8,6 +8,7 @@ way, so a run may go on with another number of processes or the other way of sha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, cast
@@ -26,6 +27,21 @@ from bsq.quantizers.base import is_distributed
 from bsq.train.checkpoints import under
 
 Way = Literal["ddp", "fsdp"]
+
+
+def join_processes() -> Accelerator:
+    """The processes that a launcher started, this one among them; one alone without a launcher.
+
+    Raises SettingsError if they cannot talk to each other: each would train for itself, in the same folder.
+    """
+    # Unasked, accelerate lets processes without an accelerator stay alone.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
+    started = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    if started > 1 and accelerator.num_processes == 1:
+        raise SettingsError(
+            f"a launcher started {started} processes, which cannot work together on {accelerator.device}; start one"
+        )
+    return accelerator
 
 
 class Replicated:
