@@ -80,7 +80,20 @@ def test_a_reader_that_leaves(tiny_model: Path, photo, tmp_path: Path) -> None:
 
 
 def test_a_real_interrupt(tmp_path: Path) -> None:
-    script = "import bsq.cli.main as m; print('ready', flush=True); m.app(['encode', '-', '-o', 'a.bsq'])"
+    # Ready when it reads: libraries that are being imported may swallow an interrupt.
+    script = """
+import sys
+import bsq.cli.main as m
+
+class Reading:
+    def __getattr__(self, name):
+        if name == "buffer":
+            print("ready", flush=True)
+        return getattr(sys.__stdin__, name)
+
+sys.stdin = Reading()
+m.app(["encode", "-", "-o", "a.bsq"])
+"""
     process = subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=tmp_path,
@@ -91,7 +104,7 @@ def test_a_real_interrupt(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(1)
+        process.wait(0.3)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
