@@ -152,7 +152,7 @@ def test_nothing_to_resume(pictures: Path, tmp_path: Path) -> None:
         ({"model": MODEL | {"encoder": TRANSFORMER | {"width": 32}}}, r"model\.encoder\.width=16 and cannot .* 32"),
         ({"model": MODEL | {"encoder": TRANSFORMER | {"positions": {"kind": "rotary", "base": 9}}}}, "positions"),
         ({"optimizer": {"kind": "adamw"}}, r"optimizer\.kind=muon"),
-        ({"loss": {"adversarial": {"kind": "adversarial", "discriminator": {"resolution": 32}}}}, r"loss\.adversarial"),
+        ({"loss": {"adversarial": {"kind": "adversarial", "discriminator": {"kind": "patch"}}}}, r"loss\.adversarial"),
     ],
 )
 def test_another_recipe_cannot_resume(changes: dict[str, Any], words: str, whole: Path, pictures: Path) -> None:
