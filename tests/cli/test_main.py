@@ -85,10 +85,15 @@ def test_a_real_interrupt(tmp_path: Path) -> None:
 import sys
 import bsq.cli.main as m
 
+class Input:
+    def read(self, size=-1):
+        print("ready", flush=True)
+        return sys.__stdin__.buffer.read(size)
+
 class Reading:
+    buffer = Input()
+
     def __getattr__(self, name):
-        if name == "buffer":
-            print("ready", flush=True)
         return getattr(sys.__stdin__, name)
 
 sys.stdin = Reading()
