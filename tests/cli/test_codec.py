@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,19 @@ def test_what_was_allowed_in_may_be_verified(run: Run, monkeypatch: pytest.Monke
     for module in ("measure", "stream"):
         monkeypatch.setattr(f"bsq.codec.{module}.Limits", lambda: Limits(pixels=10))
     assert run("encode", "a.png", "-f", "--verify").exit_code == 0
+
+
+def test_a_prior_of_other_weights_is_not_passed_over_in_silence(run: Run, tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, "model")
+    bundled = Path(bsq.__file__).parent / "models" / "biscuit-s"
+    for name in ("prior.json", "prior.safetensors"):
+        shutil.copy(bundled / name, "model")
+    save_picture("a.png", picture())
+    done = run("encode", "a.png", model=Path("model"))
+    assert done.exit_code == 0
+    assert "trained on the codes of other weights" in done.stderr
+    assert "other weights" not in run("encode", "a.png", "-f", "--prior", "adaptive", model=Path("model")).stderr
+    assert "other weights" in run("encode", "a.png", "-f", "--prior", "learned", model=Path("model")).stderr
 
 
 def test_bits_and_verify(run: Run) -> None:

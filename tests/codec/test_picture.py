@@ -174,6 +174,9 @@ def test_a_prior_trained_for_the_tokenizer_comes_with_its_folder(tiny_tokenizer:
         decompress(own, tmp_path / "own"), decompress(compress(picture, tiny_tokenizer, 7), tiny_tokenizer)
     )
     assert inspect(compress(picture, tmp_path / "strange")).prior == "adaptive"
+    assert shelf.foreign_prior(shelf.named_model(tmp_path / "own")) == ""
+    with pytest.raises(SettingsError, match="of other weights"):
+        shelf.prior_called("learned", shelf.named_model(tmp_path / "strange"))
     with pytest.raises(WrongModelError, match="masked prior"):
         decompress(own, tiny_tokenizer)
 

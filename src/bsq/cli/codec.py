@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bsq.cli.batch import Done, Manner, Watcher, run_batch, size
-from bsq.cli.failures import debugging
+from bsq.cli.failures import debugging, say
 from bsq.cli.plan import (
     Job,
     Naming,
@@ -122,7 +122,7 @@ def encode(
     from bsq.codec.header import Limits
     from bsq.codec.measure import inspect
     from bsq.codec.picture import compress, verify
-    from bsq.codec.shelf import named_model, prior_called
+    from bsq.codec.shelf import foreign_prior, named_model, prior_called
     from bsq.data.kinds import is_video
     from bsq.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture
     from bsq.data.videos import VIDEO_SUFFIXES
@@ -134,6 +134,8 @@ def encode(
     tokenizer = named_model(model, choose_device(device))
     chosen, limit = prior_called(prior.value, tokenizer), MAX_PIXELS if max_pixels is None else max_pixels
     limits = Limits(pixels=limit)
+    if prior is PriorChoice.auto and (note := foreign_prior(tokenizer)):
+        say(f"note: {note}; the adaptive prior takes its place")
     rate = None if frame_rate is None else read_rate(frame_rate)
     videos = VideoEncoding(tokenizer, bits, chosen, group, rate, limit, check, force)
 

@@ -113,7 +113,8 @@ def prior_called(name: str, model: Tokenizer) -> Prior:
         case "learned":
             prior = learned_prior(model)
             if prior is None:
-                raise SettingsError("no prior was trained for this tokenizer; use --prior auto")
+                reason = foreign_prior(model) or "no prior was trained for this tokenizer"
+                raise SettingsError(f"{reason}; use --prior auto, or train one (examples/train_prior.py)")
             return prior
         case "adaptive":
             return AdaptivePrior()
@@ -130,6 +131,16 @@ def learned_prior(model: Tokenizer) -> Prior | None:
         if (folder / SETTINGS_FILE).is_file() and read_record(folder).get("code_hash") == model.code_hash:
             return prior_in(folder.resolve())
     return None
+
+
+def foreign_prior(model: Tokenizer) -> str:
+    """What to say if a prior lies in the model's folder that is of other codes, as after fine-tuning; "" if none does."""
+    folder = _folders.get(model)
+    if folder is None or not (folder / SETTINGS_FILE).is_file():
+        return ""
+    if read_record(folder).get("code_hash") == model.code_hash:
+        return ""
+    return f"the prior in {folder} was trained on the codes of other weights and does not serve this tokenizer"
 
 
 @cache

@@ -123,7 +123,7 @@ def plain_reason(error: OSError) -> str:
     """The reason of an OSError in the user's words, with the next step where there is one."""
     match error.errno:
         case errno.EEXIST:
-            return "it exists already; -f (Existing.REPLACE) replaces it, another -o keeps it"
+            return "it exists already; -f replaces it (in Python, existing=REPLACE), another name keeps it"
         case errno.ENOSPC | errno.EDQUOT:
             return "the disk is full"
         case errno.EACCES | errno.EPERM | errno.EROFS:
