@@ -9,6 +9,8 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -28,25 +30,15 @@ class Verbs(TyperGroup):
 
     def make_context(self, *given: Any, **options: Any) -> Any:
         """Arguments are read and the help is printed in here."""
-        try:
+        with broken_off():
             return super().make_context(*given, **options)
-        except KeyboardInterrupt:
-            say("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except NOBODY_READS:
-            forget_output()
-            raise typer.Exit(READER_GONE) from None
 
     def invoke(self, ctx: Any) -> Any:
+        """The verb is run in here."""
         debug = bool(ctx.params.get("debug"))
         try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            say("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except NOBODY_READS:
-            forget_output()
-            raise typer.Exit(READER_GONE) from None
+            with broken_off():
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
         except Exception as raised:
@@ -55,6 +47,19 @@ class Verbs(TyperGroup):
             error = as_settings_error(raised)
             report(error, debug)
             raise typer.Exit(exit_code(error)) from None
+
+
+@contextmanager
+def broken_off() -> Iterator[None]:
+    """Ends by the user's hand: an interrupt, or a pipe that nobody reads any more."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except NOBODY_READS:
+        forget_output()
+        raise typer.Exit(READER_GONE) from None
 
 
 def forget_output() -> None:
