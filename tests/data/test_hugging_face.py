@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from shades import png
 
 from bsq.data.hub import HuggingFaceSettings, Rows, open_rows
 from bsq.data.loader import Data, DataSettings, Share, load_batches, open_dataset
 from bsq.errors import DataError, MissingDependencyError
 
 datasets = pytest.importorskip("datasets")
-
-
-def png(value: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((16, 16, 3), value, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")

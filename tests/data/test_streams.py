@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from shades import png
 
 from bsq.data.loader import DataSettings, Share, load_batches, open_dataset
 from bsq.data.stored import Kind
@@ -23,12 +22,6 @@ from bsq.errors import DataError
 
 pytest.importorskip("webdataset")
 TARS, EACH = 3, 5
-
-
-def png(value: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((16, 16, 3), value, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")

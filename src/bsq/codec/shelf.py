@@ -134,7 +134,7 @@ def learned_prior(model: Tokenizer) -> Prior | None:
 
 
 def foreign_prior(model: Tokenizer) -> str:
-    """What to say if a prior lies in the model's folder that is of other codes, as after fine-tuning; "" if none does."""
+    """What to say of a prior in the model's folder that is of other codes, as after fine-tuning; "" without one."""
     folder = _folders.get(model)
     if folder is None or not (folder / SETTINGS_FILE).is_file():
         return ""
