@@ -82,8 +82,10 @@ def test_a_reader_that_leaves(tiny_model: Path, photo, tmp_path: Path) -> None:
 def test_a_real_interrupt(tmp_path: Path) -> None:
     # Ready when it reads: libraries that are being imported may swallow an interrupt.
     script = """
-import sys
+import signal, sys
 import bsq.cli.main as m
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 
 class Input:
     def read(self, size=-1):
