@@ -62,6 +62,7 @@ def test_a_truncated_stream_is_described_and_fails(stream: bytes) -> None:
     assert done.exit_code == 15
     assert "41 × 24 pixels" in done.stdout
     assert "cut short" in done.stderr
+    assert "a.bsq: " in done.stderr
 
 
 def test_some_of_many_fail(stream: bytes) -> None:

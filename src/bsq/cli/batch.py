@@ -55,7 +55,7 @@ def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
     """Do all jobs. Raises the error of a lone job, and typer.Exit(1) if some of many failed."""
     warnings.simplefilter("ignore")  # Pillow's remarks on sloppy files; ours arrive as notes
     if len(jobs) == 1:
-        with progress(jobs) as bar, naming(jobs[0]):
+        with progress(jobs) as bar, naming(jobs[0].name, str(jobs[0].target)):
             done = work(jobs[0], bar)
         if not manner.quiet:
             tell_notes(jobs[0], done)
@@ -66,7 +66,7 @@ def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
         for job in jobs:
             bar.show(job.name)
             try:
-                with naming(job):
+                with naming(job.name, str(job.target)):
                     results.append(work(job, bar))
                 if results[-1].notes and not manner.quiet:
                     bar.above(partial(tell_notes, job, results[-1]))
@@ -84,14 +84,14 @@ def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
 
 
 @contextmanager
-def naming(job: Job) -> Iterator[None]:
-    """Errors about an input say which, where they do not already."""
+def naming(name: str, *others: str) -> Iterator[None]:
+    """Errors about an input called `name` say so, where they name neither it nor one of the others."""
     try:
         yield
     except (MediaError, StreamError) as error:
-        if job.name in str(error) or str(job.target) in str(error):
+        if any(known in str(error) for known in (name, *others)):
             raise
-        raise type(error)(f"{job.name}: {error}") from error
+        raise type(error)(f"{name}: {error}") from error
 
 
 def tell_notes(job: Job, done: Done) -> None:

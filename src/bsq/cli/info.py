@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bsq.cli.batch import SOME_FAILED, size, tell_failure
+from bsq.cli.batch import SOME_FAILED, naming, size, tell_failure
 from bsq.cli.failures import debugging, say
 from bsq.cli.plan import find_all, opened
 from bsq.errors import StreamError
@@ -70,7 +70,7 @@ def info(
     found, seen, troubles, failures = find_all(sources, frozenset({".bsq"})), list[Facts](), list[StreamError](), 0
     for item in found:
         try:
-            with opened(item.place) as file:
+            with naming(item.name), opened(item.place) as file:
                 parts = inspect_file(file)
         except Exception as error:
             if len(found) == 1:
@@ -87,7 +87,8 @@ def info(
     elif seen:
         typer.echo("\n\n".join(described(one) for one in seen))
     if len(found) == 1 and troubles:
-        raise troubles[0]
+        with naming(found[0].name):
+            raise troubles[0]
     if failures or troubles:
         say(f"{failures + len(troubles)} of {len(found)} files are not sound")
         raise typer.Exit(SOME_FAILED)
