@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import http.server
+import importlib
 import io
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -128,6 +131,21 @@ def test_broken_tars_and_commands_are_named_and_the_rest_is_read(folder: Path) -
     assert broken == {sources[0], sources[2], sources[3]}
     assert len({delivery.item.name for delivery in taken}) >= 11
     assert "broke off" in refusals(taken)[0].reason
+
+
+def test_what_a_failed_command_wrote_is_used_however_soon_it_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened_late(address: str) -> Any:
+        pipe = gopen(address)
+        time.sleep(0.3)  # the command is over by now
+        return pipe
+
+    module = importlib.import_module("webdataset.gopen")
+    gopen = module.gopen
+    monkeypatch.setattr(module, "gopen", opened_late)
+    taken = list(TarStream([f"pipe:cat {folder}/002.tar; exit 3"], Kind.PICTURES).epoch(0, 0, 1))
+    assert [type(one).__name__ for one in taken] == ["InMemory"] * EACH + ["Refused"]
 
 
 @pytest.mark.parametrize("source", ["pipe:false", "pipe:echo no tar at all", "pipe:tar -cf - -T /dev/null"])

@@ -102,11 +102,13 @@ class TarStream:
         file = None
         try:
             file = webdataset("gopen").gopen(address)
-            for sample in webdataset("tariterators").tar_file_iterator(file, select_files=self.kind.holds):
+            # Past webdataset's wrapper, which drops what a failed command wrote if it has ended by then, or not.
+            data = getattr(file, "stream", file)
+            for sample in webdataset("tariterators").tar_file_iterator(data, select_files=self.kind.holds):
                 yield InMemory(f"{address}:{sample['fname']}", sample["data"])
-            while file.read(1 << 20):  # the padding; a command that fails at its end says so only now
+            while data.read(1 << 20):  # the padding
                 pass
-            file.close()
+            file.close()  # a command that failed says so now
         except (OSError, ValueError, EOFError, tarfile.TarError) as error:
             yield Refused(address, f"broke off: {str(error)[:200] or type(error).__name__}")
         finally:
