@@ -88,10 +88,7 @@ class DalleVae(nn.Module):
     def __init__(self, encoder: DalleEncoder, decoder: DalleDecoder) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-
-    @property
-    def vocabulary(self) -> int:
-        return self.decoder.blocks.input.w.shape[1]  # type: ignore[union-attr, return-value]
+        self.vocabulary = decoder.get_parameter("blocks.input.w").shape[1]
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Public autoencoders as systems. What enters: a folder or hub id of diffusers, DALL·E's files. What leaves: a `System`.
+"""Public autoencoders as systems. What enters: a folder or hub id of diffusers, DALL·E's. What leaves: a `System`.
 
 A diffusers `AutoencoderKL` (SD-VAE 1.x and 2.x, SDXL) goes through the mean of its posterior; its latent counts as
-16-bit floats, the paper's rule by which 4 channels make 64 bits a token. A `VQModel` counts log2 of its codebook a token.
+16-bit floats, the paper's rule by which 4 channels make 64 bits a token. A `VQModel` counts log2 of its codebook.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ SD_VAE = {
 }
 """The shape of Stable Diffusion's VAE: 83.65 M parameters."""
 SPEED_ONLY = "random weights: for speed only"
-MOST_BITS = 1 << 40
 
 
 class AutoencoderSystem:
@@ -138,9 +137,7 @@ def _dalle_of(encoder: dict[str, Tensor], decoder: dict[str, Tensor], folder: Pa
         width, entry = encoder["blocks.input.w"].shape[0], decoder["blocks.input.w"].shape[0]
         vocabulary = decoder["blocks.input.w"].shape[1]
     except (KeyError, IndexError) as error:
-        raise CheckpointError(
-            f"{folder} holds other networks than DALL·E's: no {error} in encoder or decoder"
-        ) from error
+        raise CheckpointError(f"{folder} holds other networks than DALL·E's: there is no {error}") from error
     return DalleVae(DalleEncoder(width, vocabulary), DalleDecoder(width, vocabulary, entry))
 
 

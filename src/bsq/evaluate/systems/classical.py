@@ -1,4 +1,4 @@
-"""Classical picture codecs as systems. What enters: a codec of the benches, a quality or a rate. What leaves: a `System`.
+"""Classical picture codecs as systems. What enters: a codec of the benches, a quality or rate. Leaves: a `System`.
 
 What a file is charged for is its coded data alone, as in the benches (`bsq.bench.elementary`). A clip is coded frame by
 frame: every frame a picture.

@@ -29,10 +29,11 @@ from bsq.evaluate.systems.autoencoders import open_dalle, open_diffusers, random
 from bsq.evaluate.systems.base import System
 from bsq.evaluate.systems.classical import ClassicalSystem
 from bsq.evaluate.systems.tokenizers import FileSystem, TokenizerSystem
+from bsq.tokenizer import Tokenizer
 
 GRAMMAR = (
-    "a tokenizer (biscuit-s@18, folder@36, biscuit-s@18+prior), official:FILE@18, diffusers:FOLDER, dalle:FOLDER, or a codec "
-    "with a quality or a rate (jpeg, jpeg2000, webp, avif, jpegxl: webp@q75, jpeg2000@0.28bpp)"
+    "a tokenizer (biscuit-s@18, folder@36, biscuit-s@18+prior), official:FILE@18, diffusers:FOLDER, dalle:FOLDER, or a "
+    "codec with a quality or a rate (jpeg, jpeg2000, webp, avif, jpegxl: webp@q75, jpeg2000@0.28bpp)"
 )
 RANDOM_VAE = "random-sd-vae"
 
@@ -77,7 +78,7 @@ def open_system(text: str, device: str = "cpu") -> System:
     match parse_spec(text):
         case TokenizerSpec(model, digits, prior):
             kind = FileSystem if prior else TokenizerSystem
-            return kind(text, _model(model, text, device), digits)
+            return kind(text, _model(model, device), digits)
         case OfficialSpec(file, digits):
             return TokenizerSystem(text, convert_official(Path(file)).tokenizer.to(device), digits)
         case DiffusersSpec(source):
@@ -141,14 +142,14 @@ def _classical(settings: AnyClassicalSettings, aim: str, whole: str) -> Classica
     found = re.fullmatch(r"q(\d+(?:\.\d+)?)|(\d*\.?\d+)(?:bpp)?", aim)
     if found is None:
         raise SettingsError(
-            f"no system {whole!r}: a codec needs a quality or a rate, as in {settings.kind}@q75 or {settings.kind}@0.28bpp"
+            f"no system {whole!r}: a codec needs a quality or a rate, as {settings.kind}@q75 or {settings.kind}@0.28bpp"
         )
     quality, rate = (None if number is None else float(number) for number in found.groups())
     return ClassicalSpec(settings, quality, rate)
 
 
-def _model(name: str, text: str, device: str):  # type: ignore[no-untyped-def]
+def _model(name: str, device: str) -> Tokenizer:
     try:
         return named_model(name, device)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}. Systems are {GRAMMAR}") from error if text.count(":") == 0 else error
+        raise CheckpointError(f"{error}. Systems are {GRAMMAR}") from error
