@@ -135,7 +135,7 @@ def _dalle_of(encoder: dict[str, Tensor], decoder: dict[str, Tensor], folder: Pa
     """Without memory for more than the files hold: sizes come from their first and last tensors."""
     try:
         width, entry = encoder["blocks.input.w"].shape[0], decoder["blocks.input.w"].shape[0]
-        vocabulary = decoder["blocks.input.w"].shape[1]
+        vocabulary = encoder["blocks.output.conv.w"].shape[0]
     except (KeyError, IndexError) as error:
         raise CheckpointError(f"{folder} holds other networks than DALL·E's: there is no {error}") from error
     return DalleVae(DalleEncoder(width, vocabulary), DalleDecoder(width, vocabulary, entry))

@@ -33,8 +33,10 @@ class ClassicalSystem:
             raise SettingsError(f"{name}: {codec.label} has qualities {scale[0]:g} to {scale[-1]:g}, got {quality:g}")
         if rate is not None and rate <= 0:
             raise SettingsError(f"{name}: a rate is above 0 bits per pixel, got {rate:g}")
-        self.name, self._codec, self._quality, self._rate = name, codec, quality, rate
-        aim = f"quality {quality:g}" if rate is None else f"largest file of each picture of at most {rate:g} bpp"
+        self.name, self._codec, self._rate = name, codec, rate
+        # The nearest there is: whole numbers for JPEG, cubes for WebP.
+        self._quality = None if quality is None else min(scale, key=lambda one: abs(one - quality))
+        aim = f"quality {self._quality:g}" if rate is None else f"largest file of each picture of at most {rate:g} bpp"
         self.description = f"{codec.description}; {aim}"
         self.notes: tuple[str, ...] = ()
 

@@ -38,7 +38,7 @@ class TokenizerSystem:
         self.currency = "code bits" if digits else f"{FLOAT_BITS}-bit floats"
         self.parameters: int | None = sum(parameter.numel() for parameter in model.parameters())
         kind, kept = model.settings.quantizer.kind, bits or digits
-        codes = f"{kept} of {digits} digits" if digits else f"{model.quantizer.latent_width} channels, their mean"
+        codes = f"{kept} of {digits} digits" if digits else f"{model.quantizer.code_width} channels, their mean"
         self.description = f"{kind} tokenizer, patch {model.patch}, {codes}, codes {model.code_hash[:8]}"
         self.notes: tuple[str, ...] = ()
 
@@ -51,7 +51,7 @@ class TokenizerSystem:
         rows, columns = self.model.grid(*pixels.shape[-2:])
         tokens, radices = pixels.shape[2] * rows * columns, self.model.radices[: self.bits]
         if not radices:
-            return float(tokens * self.model.quantizer.latent_width * FLOAT_BITS)
+            return float(tokens * self.model.quantizer.code_width * FLOAT_BITS)
         return tokens * math.fsum(math.log2(radix) for radix in radices)
 
 
