@@ -134,7 +134,7 @@ def load_moments(path: Path | str) -> tuple[Moments, Moments | None]:
     try:
         with np.load(path, allow_pickle=False) as found:
             arrays = {name: found[name] for name in ("mu", "sigma", "mu_s", "sigma_s", "count") if name in found}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # of the file, of zip, of zlib, of numpy: none of them is ours
         raise DataError(f"{path} cannot be read as statistics (.npz with mu and sigma): {error}") from error
     if "mu" not in arrays or "sigma" not in arrays:
         raise DataError(f"{path} has no mu and sigma; statistics of pytorch-fid or guided-diffusion have both")
