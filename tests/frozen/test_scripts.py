@@ -14,6 +14,15 @@ from bsq.frozen.files import WeightFile
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    def end_headers(self) -> None:
+        if self.path.endswith("short.pt"):
+            self.protocol_version = "HTTP/1.0"
+            self._headers_buffer = [  # type: ignore[attr-defined]
+                b"Content-Length: 1000\r\n" if line.startswith(b"Content-Length") else line
+                for line in self._headers_buffer  # type: ignore[attr-defined]
+            ]
+        super().end_headers()
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 
@@ -49,6 +58,14 @@ def test_a_script_from_an_address(server: tuple[Path, str]) -> None:
     with pytest.raises(CheckpointError, match="states no SHA-256"):
         scripts.find_script(WeightFile("gone.pt", None, f"{address}/gone.pt", "A test", "Go on without."), None)
     assert [path.name for path in files.cache_folder().iterdir()] == ["net.pt"]
+
+
+def test_a_download_that_breaks_off_leaves_nothing(server: tuple[Path, str]) -> None:
+    folder, address = server
+    (folder / "short.pt").write_bytes(b"weights")
+    with pytest.raises(CheckpointError, match="7 of 1000 bytes came"):
+        files.find(WeightFile("short.pt", None, f"{address}/short.pt", "A test", "Go on without."))
+    assert list(files.cache_folder().iterdir()) == []
 
 
 def test_a_hash_known_only_by_its_beginning(server: tuple[Path, str]) -> None:

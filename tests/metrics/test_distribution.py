@@ -124,7 +124,9 @@ def test_stored_statistics_stand_for_references(tmp_path: Path) -> None:
     meter.save_references(tmp_path / "references.npz")
     later = DistributionMeter(Corners(), both, statistics=tmp_path / "references.npz")
     later.add_samples(samples)
-    assert later.result() == meter.result()
+    assert (later.result().fid, later.result().sfid) == (meter.result().fid, meter.result().sfid)
+    assert later.result().references == 40
+    assert files.sha256(tmp_path / "references.npz") in later.result().notes[0]
     with pytest.raises(SettingsError, match="stored statistics"):
         later.add_references(references)
     with pytest.raises(SettingsError, match="need reference pictures"):
@@ -208,6 +210,20 @@ def test_bad_sets() -> None:
     for measure, words in (("sfid", "spatial features"), ("inception score", "logits")):
         with pytest.raises(SettingsError, match=words):
             DistributionMeter(SqueezeNetwork(), (measure,)).add_samples(pictures(2, 0, side=32))  # type: ignore[arg-type]
+
+
+def test_what_does_not_fit_adds_nothing() -> None:
+    """A second part too large: the first is not counted either."""
+    kept = FeatureSet({"moments", "spatial moments", "rows"})
+    kept.add(Corners().pictures(pictures(4, 0)))
+    before = kept.moments()
+    good = Corners().pictures(pictures(2, 1))
+    assert good.spatial is not None
+    for bad in (Features(good.pooled, good.spatial * 1e4), Features(good.pooled, good.spatial[:, 1:])):
+        with pytest.raises((NumericsError, ShapeError)):
+            kept.add(bad)
+    assert len(kept) == len(kept.rows()) == 4
+    assert (kept.moments().mean == before.mean).all()
 
 
 def test_features_that_are_none() -> None:
