@@ -129,6 +129,8 @@ def test_stored_statistics_stand_for_references(tmp_path: Path) -> None:
     assert files.sha256(tmp_path / "references.npz") in later.result().notes[0]
     with pytest.raises(SettingsError, match="stored statistics"):
         later.add_references(references)
+    with pytest.raises(SettingsError, match="no moments of references"):
+        later.save_references(tmp_path / "again.npz")
     with pytest.raises(SettingsError, match="need reference pictures"):
         DistributionMeter(Corners(), ("kid",), statistics=tmp_path / "references.npz")
     np.savez(tmp_path / "pooled.npz", **{k: np.load(tmp_path / "references.npz")[k] for k in ("mu", "sigma")})

@@ -93,6 +93,8 @@ class DistributionMeter:
 
     def save_references(self, path: Path | str) -> None:
         """Writes the references' moments as an `.npz`, to be given as `statistics` later."""
+        if not self._measures & {"fid", "sfid"} or self._stored is not None:
+            raise SettingsError("no moments of references to save: they are counted for fid and sfid from pictures")
         spatial = self.references.moments("spatial moments") if "sfid" in self._measures else None
         save_moments(path, self.references.moments(), spatial)
 
