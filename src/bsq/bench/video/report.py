@@ -55,14 +55,14 @@ AXES = {
     "VMAF": "VMAF",
 }
 QUALITY = ("PSNR dB", "SSIM", "MS-SSIM", "MS-SSIM-3", "LPIPS", "VMAF")
-HEADINGS = ("rate", "codec", "bpp", "bytes a clip", *QUALITY, "enc f/s", "dec f/s", "enc CPU ms", "dec CPU ms")
+HEADINGS = ("codec", "rate", "bpp", "bytes a clip", *QUALITY, "enc f/s", "dec f/s", "enc CPU ms", "dec CPU ms")
 LIBRARIES = ("bsq", "torch", "numpy", "av", "pytorch-msssim")
 
 
 def cells(report: VideoReport) -> list[tuple[str, ...]]:
     """A row for each rate and codec, in the order of `HEADINGS`, ordered by rate."""
     ordered = sorted(report.points, key=lambda point: point.target)
-    return [(str(point.target + 1), report.labels[point.codec], *_numbers(point)) for point in ordered]
+    return [(report.labels[point.codec], str(point.target + 1), *_numbers(point)) for point in ordered]
 
 
 def terminal_table(report: VideoReport) -> Table:
@@ -77,7 +77,7 @@ def terminal_table(report: VideoReport) -> Table:
     for place in kept:
         shown.add_column(HEADINGS[place], justify="left" if HEADINGS[place] == "codec" else "right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
-        new_rate = following is not None and following[0] != row[0]
+        new_rate = following is not None and following[1] != row[1]
         shown.add_row(*(row[place] for place in kept), end_section=new_rate)
     return shown
 
