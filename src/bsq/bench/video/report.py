@@ -26,7 +26,8 @@ from bsq.metrics.pixel import MS_SSIM_3_MIN_SIDE, MS_SSIM_MIN_SIDE
 PROTOCOL = (
     "Rates: elementary streams. Of the classical codecs all packets that their encoder writes, parameter sets and "
     "sequence headers among them, but no container, no supplemental messages (SEI) and no AV1 delimiters; of ours all "
-    "of the .bsq stream. For each clip and rate, the best constant quality (CRF) whose stream is not above our bytes.",
+    "of the .bsq stream. For each clip and rate, the best constant quality (CRF) whose stream is not above the "
+    "bytes of the first of ours; further models of ours keep the rates of their own streams.",
     "One clip is one run of an encoder, with key frames where the encoder sets them. Frames go in as YUV, BT.709, "
     "limited range, and come back as RGB; sides are made even and at least 64 by repeating the last row and column, "
     "which are cut off again.",
