@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
+from rich.table import Table
 from typer.testing import CliRunner
 
 from bsq.bench.ours import shown_name
@@ -19,6 +22,7 @@ from bsq.bench.video.ablation import AblationSettings
 from bsq.bench.video.clips import find_clips, read_clip
 from bsq.bench.video.compare import VideoBenchSettings
 from bsq.bench.video.judge import Judge
+from bsq.cli.bench_video import show_table
 from bsq.cli.main import app
 from bsq.data.video_files import write_video
 from bsq.errors import DataError, MissingDependencyError, SettingsError
@@ -164,6 +168,13 @@ def test_a_missing_encoder_is_left_out(clips: Path, tiny_tokenizer: Tokenizer, m
     found = compare.run(settings(clips, clips=1, frames=2), tiny_tokenizer)
     assert list(found.labels) == ["bsq", "x264"]
     assert "AV1 (SVT-AV1) is left out" in report.markdown(found)
+    assert "Rates: those of bsq biscuit-s at 2, 4, 8, 12 bits a code." in report.markdown(found)
+    ruled = io.StringIO()
+    Console(file=ruled, width=120).print(report.terminal_table(found))
+    shown = ruled.getvalue()
+    assert all(words in shown for words in ("H.264 (x264)", "bytes a clip", "MS-SSIM-3"))
+    assert "VMAF" not in shown  # nothing was measured
+    assert "…" not in shown
 
 
 def test_an_interrupt_leaves_nothing(
@@ -257,6 +268,9 @@ def test_ablation_is_what_the_model_keeps(clips: Path, tmp_path: Path) -> None:
     assert row.scores.psnr == pytest.approx(float(psnr(again, pixels).mean()))
     assert row.ms_ssim_3 == pytest.approx(float(ms_ssim_3(again, pixels).mean()))
     assert row.bits_per_token == 3
+    ruled = io.StringIO()
+    Console(file=ruled, width=120).print(ablation.terminal_table(ablation.AblationReport(told, 1, (row,), ())))
+    assert f"{row.scores.psnr:.2f}" in ruled.getvalue()
 
 
 def test_ablation_wants_equal_bits(clips: Path, tmp_path: Path) -> None:
@@ -280,3 +294,14 @@ def test_what_models_are_called(tmp_path: Path) -> None:
     assert shown_name(str(tmp_path / "first" / "model")) == "first"
     assert shown_name(str(tmp_path / "first")) == "first"
     assert shown_name("biscuit-s") == "biscuit-s"
+
+
+def test_no_figure_is_cut_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    narrow = Console(file=shown, width=20, force_terminal=True)
+    monkeypatch.setattr("rich.console.Console", lambda: narrow)
+    ruled = Table("codec", "PSNR dB")
+    ruled.add_row("H.264 (x264)", "37.31")
+    show_table(ruled, "plain")
+    assert "H.264 (x264)" in shown.getvalue()
+    assert "37.31" in shown.getvalue()

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bsq.bench.compare import Comparison, compare
@@ -74,7 +75,7 @@ def terminal_table(report: VideoReport) -> Table:
         for place, heading in enumerate(HEADINGS)
         if "CPU" not in heading and any(row[place] != "–" for row in rows)
     ]
-    shown = Table(title=title(report))
+    shown = Table(title=title(report), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place in kept:
         shown.add_column(HEADINGS[place], justify="left" if HEADINGS[place] == "codec" else "right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
@@ -111,7 +112,9 @@ def summary(report: VideoReport) -> str:
 
 
 def remarks(report: VideoReport) -> list[str]:
-    lines = list(report.notes)
+    own = {one.target: one.quality for one in report.streams if one.codec == report.anchor}
+    told = ", ".join(f"{own[target]:g}" for target in sorted(own))
+    lines = [f"Rates: those of {report.labels[report.anchor]} at {told} bits a code.", *report.notes]
     if any(point.over_budget for point in report.points):
         lines.append("\\* the smallest stream of some clips is above the rate.")
     if any(one.ms_ssim is None for one in report.streams):
