@@ -138,7 +138,7 @@ def test_a_stream_cut_short_is_noticed() -> None:
         codec.decode(VideoStream(stream.packets[:3]), clip)
 
 
-def test_an_encoder_this_build_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_this_build_lacks() -> None:
     way = rivals.Way("libnone", "h264", "yuv420p", {}, (51.0,), bytes)
     with pytest.raises(MissingDependencyError, match=r"H\.266 is left out: this build of PyAV has no libnone"):
         rivals.RivalCodec("h266", "H.266", "", way, 1)

@@ -13,7 +13,7 @@ import typer
 from bsq.cli.batch import SOME_FAILED, Bar
 from bsq.cli.failures import say
 
-bench = typer.Typer(help="Measure on a folder of pictures, and set systems side by side.", no_args_is_help=True)
+bench = typer.Typer(help="Measure on pictures or videos, and set systems side by side.", no_args_is_help=True)
 
 CODECS_EPILOG = """
 **Example**
