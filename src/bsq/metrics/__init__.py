@@ -15,7 +15,7 @@ from bsq.metrics.inception_score import InceptionScore, inception_score
 from bsq.metrics.joint import JointEntropy, JointEntropyMeter
 from bsq.metrics.kernel import KernelDistance, kernel_distance
 from bsq.metrics.manifold import PrecisionRecall, precision_recall
-from bsq.metrics.pixel import decibels, ms_ssim, psnr, ssim
+from bsq.metrics.pixel import decibels, ms_ssim, ms_ssim_3, psnr, ssim
 from bsq.metrics.rate import Rate, RateMeter, bits_per_pixel, raw_bits_per_pixel
 from bsq.metrics.reconstruction import ReconstructionMeter, ReconstructionScores
 from bsq.metrics.usage import CodeUse, CodeUseMeter
@@ -57,6 +57,7 @@ __all__ = [
     "kernel_distance",
     "load_moments",
     "ms_ssim",
+    "ms_ssim_3",
     "precision_recall",
     "psnr",
     "raw_bits_per_pixel",
