@@ -128,7 +128,7 @@ def run(
     files: list[FileResult] = []
     shown: list[Showcase] = []
     skipped: list[Skipped] = []
-    with _threads(settings.threads):
+    with lent_threads(settings.threads):
         for done, (name, path) in enumerate(named.items(), 1):
             try:
                 picture = Picture(name, open_picture(path))
@@ -191,7 +191,7 @@ def _checked_anchor(settings: CodecBenchSettings, codecs: Sequence[Codec]) -> st
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def lent_threads(count: int) -> Iterator[None]:
     """So many threads for torch; the other codecs were told when they were made."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,8 +19,34 @@ AXES = {"PSNR dB": "PSNR (dB)", "MS-SSIM dB": "MS-SSIM (dB)", "LPIPS": "LPIPS-sq
 MARKERS = "osD^vP*X"
 
 
+@dataclass(frozen=True)
+class Line:
+    """One codec in one panel; ours are drawn thicker."""
+
+    label: str
+    rates: Sequence[float]
+    values: Sequence[float]
+    ours: bool
+
+
 def rate_distortion(report: CodecReport) -> bytes:
     """PSNR, MS-SSIM in dB and LPIPS over rate, one line a codec, as PNG.
+
+    Raises MissingDependencyError without matplotlib.
+    """
+    measures = [name for name, value in MEASURES.items() if all(value(point) is not None for point in report.points)]
+    panels = {}
+    for measure in measures:
+        panels[AXES[measure]] = [
+            Line(label, [p.bits_per_pixel for p in points], _shown_values(points, measure), codec.startswith("bsq"))
+            for codec, label in report.labels.items()
+            for points in [[point for point in report.points if point.codec == codec]]
+        ]
+    return draw(panels, columns=len(report.labels))
+
+
+def draw(panels: Mapping[str, Sequence[Line]], columns: int) -> bytes:
+    """A panel for each axis of quality, its lines over bits per pixel, one legend of so many columns, as PNG.
 
     Raises MissingDependencyError without matplotlib.
     """
@@ -27,27 +55,25 @@ def rate_distortion(report: CodecReport) -> bytes:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError("plots need the library matplotlib; pip install 'bsq[bench]'") from error
-    measures = [name for name, value in MEASURES.items() if all(value(point) is not None for point in report.points)]
-    figure = Figure(figsize=(4.8 * len(measures), 4.6), layout="constrained")
+    figure = Figure(figsize=(4.8 * len(panels), 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    for panel, measure in zip(np.atleast_1d(figure.subplots(1, len(measures))), measures, strict=True):
-        for number, (codec, label) in enumerate(report.labels.items()):
-            points = [point for point in report.points if point.codec == codec]
-            width, above = (2.4, 3) if codec.startswith("bsq") else (1.2, 2)
+    for panel, (axis, lines) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
+        for number, line in enumerate(lines):
+            width, above = (2.4, 3) if line.ours else (1.2, 2)
             panel.plot(
-                [point.bits_per_pixel for point in points],
-                _shown_values(points, measure),
-                label=label,
+                line.rates,
+                line.values,
+                label=line.label,
                 color=f"C{number % 10}",
                 marker=MARKERS[number % len(MARKERS)],
                 markersize=5,
                 linewidth=width,
                 zorder=above,
             )
-        panel.set(xlabel="bits per pixel", ylabel=AXES[measure])
+        panel.set(xlabel="bits per pixel", ylabel=axis)
         panel.set_xlim(left=0)
         panel.grid(alpha=0.3)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(report.labels))
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import math
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from bsq.bench import plots
 from bsq.bench.codecs import CodecReport
-from bsq.bench.compare import MEASURES, NO_OVERLAP, SMALL_SHARE, Comparison, compare
+from bsq.bench.compare import MEASURES, compare
 from bsq.bench.sweep import LPIPS_MIN_SIDE, FileResult, Point
+from bsq.bench.tables import comparison_remarks, comparison_table, strict_json, table, versions
 from bsq.data.files import Existing, write_file
 from bsq.metrics.pixel import MS_SSIM_MIN_SIDE
 
@@ -46,7 +44,14 @@ LIBRARIES = ("bsq", "torch", "numpy", "pillow", "pillow-jxl-plugin", "pytorch-ms
 def summary(report: CodecReport) -> str:
     """Quality at equal bytes (a column a codec), Bjøntegaard differences and seconds, in Markdown."""
     parts = [_matched_table(report, name) for name in _measured(report)]
-    return "\n".join([*parts, _comparison_table(report), _seconds_table(report), *_remarks(report)])
+    return "\n".join(
+        [
+            *parts,
+            comparison_table(compare(report), report.labels, report.anchor),
+            _seconds_table(report),
+            *_remarks(report),
+        ]
+    )
 
 
 def markdown(report: CodecReport) -> str:
@@ -54,11 +59,11 @@ def markdown(report: CodecReport) -> str:
     count = len({file.picture for file in report.files})
     head = f"# Codecs on {report.settings.folder.resolve().name}: {count} pictures\n"
     pictures = "![Quality over rate](rd.png)\n\n![Pictures at equal bytes](side_by_side.webp)\n"
-    points = _table(HEADINGS, (_point_cells(report, point) for point in report.points))
+    points = table(HEADINGS, (_point_cells(report, point) for point in report.points))
     how = [f"- {report.labels[name]}: {words}" for name, words in report.descriptions.items()]
-    versions = ", ".join(f"{name} {number}" for name, number in _versions().items())
+    libraries = ", ".join(f"{name} {number}" for name, number in versions(LIBRARIES).items())
     threads = f"{report.settings.threads} thread{'s' * (report.settings.threads > 1)}"
-    how += [f"- {words}" for words in PROTOCOL] + [f"- {threads}; {platform.machine()}; {versions}"]
+    how += [f"- {words}" for words in PROTOCOL] + [f"- {threads}; {platform.machine()}; {libraries}"]
     return "\n".join([head, pictures, summary(report), "## Every point\n", points, "## How\n", *how, ""])
 
 
@@ -68,7 +73,7 @@ def as_json(report: CodecReport) -> dict[str, Any]:
         "settings": report.settings.for_reports(),
         "protocol": PROTOCOL,
         "machine": platform.platform(),
-        "versions": _versions(),
+        "versions": versions(LIBRARIES),
         "pictures": len({file.picture for file in report.files}),
         "skipped": [asdict(one) for one in report.skipped],
         "codecs": {name: {"label": report.labels[name], "how": how} for name, how in report.descriptions.items()},
@@ -107,8 +112,8 @@ def files_csv(files: Sequence[FileResult]) -> str:
 
 def write(report: CodecReport, out: Path) -> tuple[Path, ...]:
     """Writes all files into the folder `out`, over older ones; returns their paths. Raises MediaError."""
-    files = {"report.md": markdown(report).encode(), "report.json": _dump(as_json(report))}
-    files |= {f"{codec}.json": _dump(compressai_json(report, codec)) for codec in report.labels}
+    files = {"report.md": markdown(report).encode(), "report.json": strict_json(as_json(report))}
+    files |= {f"{codec}.json": strict_json(compressai_json(report, codec)) for codec in report.labels}
     files |= {"files.csv": files_csv(report.files).encode(), "rd.png": plots.rate_distortion(report)}
     if report.shown:
         files["side_by_side.webp"] = plots.side_by_side(report)
@@ -132,7 +137,7 @@ def _matched_table(report: CodecReport, measure: str) -> str:
         [f"{rate:.4f}", *(_quality_cell(points[codec, target], measure) for codec in (first, *held))]
         for rate, target in zip(rates, targets, strict=True)
     ]
-    return _table((f"{measure} at ≤ bpp", *(report.labels[codec] for codec in (first, *held))), rows)
+    return table((f"{measure} at ≤ bpp", *(report.labels[codec] for codec in (first, *held))), rows)
 
 
 def _quality_cell(point: Point, measure: str) -> str:
@@ -141,33 +146,10 @@ def _quality_cell(point: Point, measure: str) -> str:
     return f"{abs(value):.{3 if measure == 'LPIPS' else 2}f}" + "*" * bool(point.over_budget)
 
 
-def _comparison_table(report: CodecReport) -> str:
-    found = compare(report)
-    if not any(one.reason in ("", NO_OVERLAP) for one in found):
-        return "".join(f"No Bjøntegaard differences: {reason}.\n" for reason in sorted({one.reason for one in found}))
-    measures = list(dict.fromkeys(one.measure for one in found))
-    head = [f"beside {report.labels[report.anchor]}"]
-    head += [text for measure in measures for text in (f"rate at equal {measure}", f"{measure} at equal rate")]
-    rows = []
-    for codec in dict.fromkeys(one.codec for one in found):
-        cells = [cell for one in found if one.codec == codec for cell in _comparison_cells(one)]
-        rows.append([report.labels[codec], *cells])
-    return _table(head, rows)
-
-
-def _comparison_cells(one: Comparison) -> tuple[str, str]:
-    missing = one.reason or "–"
-    mark = " †" if one.common_share < SMALL_SHARE else ""
-    rate = missing if one.rate_percent is None else f"{one.rate_percent:+.1f} %{mark}"
-    if one.quality is None:
-        return rate, missing
-    return rate, f"{-one.quality:+.3f}" if one.measure == "LPIPS" else f"{one.quality:+.2f}"
-
-
 def _seconds_table(report: CodecReport) -> str:
     middle = max(point.target for point in report.points) // 2
     rows = [(report.labels[point.codec], *_seconds_cells(point)) for point in report.points if point.target == middle]
-    return _table(("a picture at the middle rate", *SECONDS), rows)
+    return table(("a picture at the middle rate", *SECONDS), rows)
 
 
 def _remarks(report: CodecReport) -> list[str]:
@@ -175,11 +157,7 @@ def _remarks(report: CodecReport) -> list[str]:
     lines = []
     if any(point.over_budget for point in report.points):
         lines.append("\\* the smallest file of some pictures is above the rate.")
-    found = compare(report)
-    if any(one.rate_percent is not None and one.common_share < SMALL_SHARE for one in found):
-        lines.append(f"† over less than {SMALL_SHARE:.0%} of the anchor's range: the curves hardly meet.")
-    if any(one.reason == NO_OVERLAP for one in found):
-        lines.append("no overlap: the curves have no quality (or rate) in common.")
+    lines += comparison_remarks(compare(report))
     if any(file.ms_ssim is None for file in report.files):
         small = len({file.picture for file in report.files if file.ms_ssim is None})
         lines.append(f"MS-SSIM needs sides of {MS_SSIM_MIN_SIDE} pixels: left blank, {small} pictures are smaller.")
@@ -211,35 +189,3 @@ def _seconds_cells(point: Point) -> tuple[str, ...]:
     return tuple(
         f"{value:.3f}" for value in (point.encoding_cpu, point.decoding_cpu, point.encoding_time, point.decoding_time)
     )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _dump(content: dict[str, Any]) -> bytes:
-    """Strict JSON: what is infinite (the PSNR of equal pictures) becomes null."""
-    return (json.dumps(_finite(content), indent=1, allow_nan=False) + "\n").encode()
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _finite(one) for key, one in value.items()}
-        case list() | tuple():
-            return [_finite(one) for one in value]
-        case float() if not math.isfinite(value):
-            return None
-        case _:
-            return value
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -122,11 +122,7 @@ def codecs(
         measured = run(settings, tokenizer, told)
     typer.echo(report.summary(measured))
     say("wrote " + ", ".join(map(str, report.write(measured, output))))
-    if measured.skipped:
-        for skipped in measured.skipped:
-            say(f"{skipped.picture}: {skipped.reason}")
-        say(f"{len(measured.skipped)} pictures could not be measured, each named above with its reason")
-        raise typer.Exit(SOME_FAILED)
+    tell_skipped([(one.picture, one.reason) for one in measured.skipped], "pictures")
 
 
 @bench.command("reconstruction", epilog=RECONSTRUCTION_EPILOG)
@@ -147,6 +143,15 @@ def reconstruction(
         measured = run(settings, on_picture=told)
     typer.echo(markdown(measured))
     say("wrote " + ", ".join(map(str, write(measured, output))))
+
+
+def tell_skipped(skipped: Sequence[tuple[str, str]], what: str) -> None:
+    """Name each (name, reason). Raises typer.Exit(1) if there are any."""
+    for name, why in skipped:
+        say(why if name in why else f"{name}: {why}")
+    if skipped:
+        say(f"{len(skipped)} {what} could not be measured, each named above with its reason")
+        raise typer.Exit(SOME_FAILED)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Video codecs at equal bytes. What enters: videos, codecs, models. What leaves: reports, and their files."""
