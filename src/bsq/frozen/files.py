@@ -1,4 +1,4 @@
-"""Where published weights come from. What enters: a `WeightFile`. What leaves: a path whose SHA-256 was checked.
+"""Where published weights come from. What enters: a `WeightFile`. What leaves: a path, its SHA-256 checked where known.
 
 A file is looked for in the package, then in the folder named by the variable BSQ_WEIGHTS, then in the cache
 (~/.cache/bsq/weights, or below XDG_CACHE_HOME), and is at last downloaded into the cache. With HF_HUB_OFFLINE=1 nothing
@@ -24,10 +24,12 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One published file of weights."""
+    """One published file of weights. `sha256` is the file's hash in hex, or as much of its beginning as the publisher
+    states; None where none is stated: such a file is not checked, and whoever reads it records its hash.
+    """
 
     name: str
-    sha256: str
+    sha256: str | None
     url: str | None  # None for files inside the package
     use: str  # what needs it, for messages
     without: str  # how to go on without it, for messages
@@ -45,8 +47,10 @@ def find(file: WeightFile) -> Path:
 
 def check(path: Path, file: WeightFile) -> None:
     """Raises CheckpointError unless the file at `path` is the published one."""
+    if file.sha256 is None:
+        return
     found = sha256(path)
-    if found != file.sha256:
+    if not found.startswith(file.sha256):
         raise CheckpointError(
             f"{path} is not the published {file.name}: SHA-256 {found[:16]}…, expected {file.sha256[:16]}…. "
             "Delete it and fetch it again."
@@ -88,9 +92,13 @@ def _user_folder(name: str) -> tuple[Path, ...]:
     return (Path(folder) / name,) if folder else ()
 
 
+def _promise(file: WeightFile) -> str:
+    return "its publisher states no SHA-256" if file.sha256 is None else f"SHA-256 {file.sha256}"
+
+
 def _missing(file: WeightFile, why: str) -> str:
     return (
         f"{file.use} needs {file.name}, which is not here, and {why}.\n"
         f"Get it from {file.url or 'the bsq package'} and put it into {cache_folder()}, or into a folder named by the "
-        f"variable BSQ_WEIGHTS (SHA-256 {file.sha256}).\n{file.without}"
+        f"variable BSQ_WEIGHTS ({_promise(file)}).\n{file.without}"
     )

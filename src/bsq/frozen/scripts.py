@@ -1,0 +1,58 @@
+"""Networks that come as TorchScript. What enters: a path. What leaves: the network, and its file's SHA-256.
+
+A TorchScript file is a program of tensor operations; reading it runs no Python of the file. The publishers of the two
+files named here state no hash, so theirs is recorded, not checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bsq.errors import CheckpointError
+from bsq.frozen import files
+
+INCEPTION = files.WeightFile(
+    name="inception-2015-12-05.pt",
+    sha256=None,
+    url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+    use="The Fréchet distance in features of StyleGAN's Inception file",
+    without="To go on without it, measure in SqueezeNet features, whose values are not comparable with published ones.",
+)
+I3D = files.WeightFile(
+    name="i3d_torchscript.pt",
+    sha256=None,
+    url="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
+    use="The Fréchet video distance in I3D features",
+    without="To go on without it, measure in SqueezeNet features, whose values are not comparable with published ones.",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Script:
+    """A network as it was read, in evaluation mode, and the SHA-256 of its file."""
+
+    network: nn.Module
+    path: Path
+    sha256: str
+
+
+def load_script(path: Path | str, device: torch.device | str = "cpu") -> Script:
+    """Raises CheckpointError when there is no such file or it is no TorchScript."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no file {path}; expected a network saved as TorchScript")
+    try:
+        network = torch.jit.load(str(path), map_location=device).eval()
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path} cannot be read as TorchScript: {first}") from error
+    return Script(network, path, files.sha256(path))
+
+
+def find_script(file: files.WeightFile, path: Path | str | None, device: torch.device | str = "cpu") -> Script:
+    """The script at `path`; without one, that of a known file, found or downloaded as `bsq.frozen.files` does."""
+    return load_script(files.find(file) if path is None else path, device)

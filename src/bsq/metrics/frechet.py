@@ -1,0 +1,145 @@
+"""Fréchet distance of two sets of features. What enters: rows of features. What leaves: moments, and their distance.
+
+Features are rounded to whole multiples of 2⁻²⁹ and their sums and products counted in integers, so means and
+covariances are the same to the last bit however the rows are cut into batches, ordered or spread over processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from bsq.errors import DataError, NumericsError, ShapeError
+
+STEP = 2.0**-29  # finer than float32 for features above 1/64
+LIMB = 2.0**20  # a feature is high·2²⁰ + low steps, so products of parts of up to 2¹² rows are exact in float64
+LARGEST = 2.0**10  # of a feature
+AT_ONCE = 2**12
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean (D,) and covariance (D, D) of a set, float64. `count` is None for statistics whose files do not say."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        width = self.mean.shape[0] if self.mean.ndim == 1 else 0
+        if not width or self.covariance.shape != (width, width):
+            raise ShapeError(
+                f"moments need a mean (D,) and a covariance (D, D), got {self.mean.shape} and {self.covariance.shape}"
+            )
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.covariance).all()):
+            raise NumericsError("the mean or covariance of features holds NaN or infinity")
+
+    @property
+    def dimension(self) -> int:
+        return len(self.mean)
+
+
+class GaussianStatistics:
+    """Count, sum and sum of products of rows, exact; 24·D² bytes."""
+
+    def __init__(self, dimension: int) -> None:
+        if dimension < 1:
+            raise ShapeError(f"features need a dimension of 1 or more, got {dimension}")
+        self.dimension = dimension
+        self.count = 0
+        self._sum = np.zeros((2, dimension), np.int64)  # high and low parts
+        self._products = np.zeros((3, dimension, dimension), np.int64)  # high·high, high·low, low·low
+
+    def add(self, rows: Tensor) -> None:
+        """Rows (B, D), floating point. Raises ShapeError or NumericsError and then adds nothing."""
+        if rows.ndim != 2 or rows.shape[1] != self.dimension or not rows.is_floating_point():
+            raise ShapeError(f"expected features (B, {self.dimension}), got {rows.dtype} {tuple(rows.shape)}")
+        values = rows.detach().cpu().double().numpy()
+        if not np.isfinite(values).all():
+            raise NumericsError("the features of a picture hold NaN or infinity")
+        if values.size and float(np.abs(values).max()) >= LARGEST:
+            raise NumericsError(
+                f"a feature is {np.abs(values).max():.4g}; statistics take features below {LARGEST:.0f}, scale them"
+            )
+        for begin in range(0, len(values), AT_ONCE):
+            self._add(np.rint(values[begin : begin + AT_ONCE] / STEP))
+
+    def _add(self, steps: np.ndarray) -> None:
+        high = np.rint(steps / LIMB)
+        low = steps - high * LIMB
+        self.count += len(steps)
+        self._sum += np.stack([high.sum(0), low.sum(0)]).astype(np.int64)
+        for total, left, right in zip(self._products, (high, high, low), (high, low, low), strict=True):
+            total += (left.T @ right).astype(np.int64)  # whole numbers below 2⁵³: no rounding, in any order
+
+    def merge(self, other: GaussianStatistics) -> None:
+        """Adds what another process has counted."""
+        if other.dimension != self.dimension:
+            raise ShapeError(f"cannot add up statistics of {self.dimension} and {other.dimension} features")
+        self.count += other.count
+        self._sum += other._sum
+        self._products += other._products
+
+    def moments(self) -> Moments:
+        """Mean and covariance (by N − 1, as numpy.cov). Raises DataError with fewer than 2 rows."""
+        if self.count < 2:
+            raise DataError(f"a covariance needs at least 2 pictures or clips, got {self.count}")
+        total = (self._sum[0] * LIMB + self._sum[1]) * STEP
+        high, crossed, low = self._products.astype(np.float64)
+        products = ((high * LIMB + crossed + crossed.T) * LIMB + low) * STEP**2
+        mean = total / self.count
+        covariance = (products - np.outer(total, mean)) / (self.count - 1)
+        return Moments(mean, (covariance + covariance.T) / 2, self.count)
+
+
+def frechet_distance(one: Moments, other: Moments) -> float:
+    """|μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁ Σ₂)^½, squared as is usual, and never below 0.
+
+    The last trace is the sum of the singular values of Σ₁^½ Σ₂^½, with roots by symmetric eigendecomposition.
+    Eigenvalues that float64 cannot tell from 0 are taken as 0.
+    """
+    if one.dimension != other.dimension:
+        raise ShapeError(f"cannot compare {one.dimension} features with {other.dimension}; they come from two networks")
+    gap = one.mean - other.mean
+    cross = float(np.linalg.svd(_factor(one.covariance) @ _factor(other.covariance).T, compute_uv=False).sum())
+    spread = float(np.trace(one.covariance) + np.trace(other.covariance))
+    return max(0.0, float(gap @ gap) + spread - 2 * cross)
+
+
+def _factor(covariance: np.ndarray) -> np.ndarray:
+    """Λ^½ Vᵀ (R, D) of the R eigenvalues that are not 0."""
+    values, vectors = np.linalg.eigh(covariance)
+    least = max(float(values[-1]), 0.0) * len(values) * np.finfo(np.float64).eps
+    kept = values > least
+    return np.sqrt(values[kept])[:, None] * vectors[:, kept].T
+
+
+def save_moments(path: Path | str, pooled: Moments, spatial: Moments | None = None) -> None:
+    """Writes `mu`, `sigma` (as pytorch-fid does) and, where given, `mu_s`, `sigma_s` (as guided-diffusion does)."""
+    arrays: dict[str, Any] = {"mu": pooled.mean, "sigma": pooled.covariance}
+    if pooled.count is not None:
+        arrays["count"] = np.int64(pooled.count)
+    if spatial is not None:
+        arrays |= {"mu_s": spatial.mean, "sigma_s": spatial.covariance}
+    with Path(path).open("wb") as out:  # numpy would add a suffix to a bare name
+        np.savez(out, **arrays)
+
+
+def load_moments(path: Path | str) -> tuple[Moments, Moments | None]:
+    """Pooled and, where the file has them, spatial moments of an `.npz`. Raises DataError; nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in ("mu", "sigma", "mu_s", "sigma_s", "count") if name in found}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise DataError(f"{path} cannot be read as statistics (.npz with mu and sigma): {error}") from error
+    if "mu" not in arrays or "sigma" not in arrays:
+        raise DataError(f"{path} has no mu and sigma; statistics of pytorch-fid or guided-diffusion have both")
+    count = int(arrays["count"]) if "count" in arrays else None
+    pooled = Moments(arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64), count)
+    if "mu_s" not in arrays or "sigma_s" not in arrays:
+        return pooled, None
+    return pooled, Moments(arrays["mu_s"].astype(np.float64), arrays["sigma_s"].astype(np.float64), count)
