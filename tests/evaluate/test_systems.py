@@ -14,13 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bsq.bench.classical import JpegSettings, WebpSettings
+from bsq.bench.video.rivals import X264Settings
 from bsq.checkpoint.official import _rename
 from bsq.codec.picture import compress
 from bsq.data.pictures import to_uint8
 from bsq.errors import CheckpointError, NumericsError, SettingsError, ShapeError
 from bsq.evaluate.systems.autoencoders import open_dalle, open_diffusers
 from bsq.evaluate.systems.base import System
-from bsq.evaluate.systems.spec import ClassicalSpec, DiffusersSpec, TokenizerSpec, open_system, parse_spec
+from bsq.evaluate.systems.codecs import AtQuality, AtRate, LikeSystem
+from bsq.evaluate.systems.spec import CodecSpec, DiffusersSpec, FramesSpec, TokenizerSpec, open_system, parse_named, parse_spec
 from bsq.evaluate.systems.tokenizers import FileSystem, TokenizerSystem
 from bsq.frozen.dalle import DalleDecoder, DalleEncoder, DalleVae
 from bsq.quantizers import FsqSettings, KlSettings, VqSettings
@@ -215,8 +217,11 @@ def test_the_authors_checkpoint(tmp_path: Path) -> None:
         ("runs/a@b/model@36+prior", TokenizerSpec("runs/a@b/model", 36, True)),
         ("biscuit-s+prior", TokenizerSpec("biscuit-s", None, True)),
         ("diffusers:stabilityai/sd-vae-ft-mse", DiffusersSpec("stabilityai/sd-vae-ft-mse")),
-        ("webp@q75", ClassicalSpec(WebpSettings(), 75.0, None)),
-        ("jpeg@0.28bpp", ClassicalSpec(JpegSettings(), None, 0.28)),
+        ("webp@q75", CodecSpec(WebpSettings(), AtQuality(75.0))),
+        ("jpeg@0.28bpp", CodecSpec(JpegSettings(), AtRate(0.28))),
+        ("jpeg@as:biscuit-s@18+prior", CodecSpec(JpegSettings(), LikeSystem("biscuit-s@18+prior"))),
+        ("x264@crf23.5", CodecSpec(X264Settings(), AtQuality(-23.5))),
+        ("biscuit-s@9+frames", FramesSpec(TokenizerSpec("biscuit-s", 9, False))),
     ],
 )
 def test_names_of_systems(text: str, spec: object) -> None:
@@ -229,8 +234,8 @@ def test_names_of_systems(text: str, spec: object) -> None:
         ("", "there are a tokenizer"),
         ("biscuit-s@0", "a number of digits"),
         ("biscuit-s@many", "a number of digits"),
-        ("webp", "needs a quality or a rate"),
-        ("webp@best", "needs a quality or a rate"),
+        ("webp", "needs a quality, a rate"),
+        ("webp@best", "needs a quality, a rate"),
         ("jpeg@q500", "qualities 1 to 95"),
         ("jpeg@0bpp", "above 0"),
         ("biscuit-s@99", "has 36 digits"),

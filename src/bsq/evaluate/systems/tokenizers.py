@@ -16,6 +16,7 @@ from torch import Tensor
 from bsq.codec.picture import compress, decompress
 from bsq.codec.shelf import priors_for
 from bsq.codec.video import compress_video, decompress_video
+from bsq.codes import Codes
 from bsq.data.pictures import to_pixels, to_uint8
 from bsq.errors import SettingsError
 from bsq.evaluate.systems.base import Reconstructed
@@ -43,8 +44,14 @@ class TokenizerSystem:
         self.notes: tuple[str, ...] = ()
 
     def reconstruct(self, pixels: Tensor) -> Reconstructed:
-        again = [self.model.reconstruct(clip, self.bits).cpu() for clip in one_by_one(pixels)]
-        return Reconstructed(torch.cat(again), (self._bits_of(pixels),) * len(again))
+        clips, bits = one_by_one(pixels), (self._bits_of(pixels),) * len(pixels)
+        if not self.model.radices:
+            return Reconstructed(torch.cat([self.model.reconstruct(clip).cpu() for clip in clips]), bits)
+        height, width = pixels.shape[-2:]
+        codes = [self.model.encode(clip, self.bits) for clip in clips]
+        again = [self.model.decode(one, (height, width)).cpu() for one in codes]
+        digits = torch.cat([one.digits.cpu() for one in codes])
+        return Reconstructed(torch.cat(again), bits, Codes(digits, codes[0].radices))
 
     def _bits_of(self, pixels: Tensor) -> float:
         """Of one clip."""
