@@ -22,7 +22,14 @@ from bsq.errors import CheckpointError, NumericsError, SettingsError, ShapeError
 from bsq.evaluate.systems.autoencoders import open_dalle, open_diffusers
 from bsq.evaluate.systems.base import System
 from bsq.evaluate.systems.codecs import AtQuality, AtRate, LikeSystem
-from bsq.evaluate.systems.spec import CodecSpec, DiffusersSpec, FramesSpec, TokenizerSpec, open_system, parse_named, parse_spec
+from bsq.evaluate.systems.spec import (
+    CodecSpec,
+    DiffusersSpec,
+    FramesSpec,
+    TokenizerSpec,
+    open_system,
+    parse_spec,
+)
 from bsq.evaluate.systems.tokenizers import FileSystem, TokenizerSystem
 from bsq.frozen.dalle import DalleDecoder, DalleEncoder, DalleVae
 from bsq.quantizers import FsqSettings, KlSettings, VqSettings

@@ -101,7 +101,8 @@ def read_header(path: Path, name: str) -> ArrayHeader | None:
 
 def open_array(path: Path, name: str) -> tuple[IO[bytes], ArrayHeader]:
     """A stream of the array's values, row by row. ValueError for objects, which only a pickle could hold."""
-    stream = zipfile.ZipFile(path).open(f"{name}.npy")  # closed with the stream
+    archive = zipfile.ZipFile(path)
+    stream = archive.open(f"{name}.npy")
     version = npy.read_magic(stream)
     match version:
         case (1, 0):

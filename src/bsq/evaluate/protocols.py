@@ -1,9 +1,9 @@
-"""What is done to pictures before and after a system sees them. What enters: uint8 RGB. What leaves: the same, prepared.
+"""What is done to pictures before and after a system sees them. What enters: uint8 RGB. What leaves: prepared uint8.
 
 Values of one measure from two protocols cannot be set side by side, so each result is written with its protocol. The
-ready-made ones follow the released evaluation code of arXiv:2406.07548 where it says what was done (Pillow's Lanczos to a
-short side, the middle square, pixels in [−1, 1], reconstructions not rounded); sampling of clips and the pictures of its
-compression table are not published, and `remarks` says so.
+ready-made ones follow the released evaluation code of arXiv:2406.07548 where it says what was done (Pillow's Lanczos
+to a short side, the middle square, pixels in [−1, 1], reconstructions not rounded); its sampling of clips is not
+published, and `remarks` says so.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ PROTOCOLS = {
             samples=3_783,
             reference="UCF-101, test split 1",
             published="ucf101",
-            remarks="how the paper samples and resizes clips is not published: here the middle 16 frames at the video's "
-            "own rate, Lanczos",
+            remarks="how the paper samples and resizes clips is not published: here the middle 16 frames at the "
+            "video's own rate, Lanczos",
         ),
         Protocol(
             name="kodak",

@@ -1,7 +1,7 @@
 """Classical codecs of pictures and videos as systems. What enters: a codec of the benches, an aim. Leaves: a `System`.
 
-What a file is charged for is its coded data alone, as in the benches (`bsq.bench.elementary`). Through a codec of pictures
-a clip goes frame by frame, every frame a file; all of them are written at one quality.
+What a file is charged for is its coded data alone, as in the benches (`bsq.bench.elementary`). Through a codec of
+pictures a clip goes frame by frame, every frame a file; all of them are written at one quality.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ from bsq.tokenizer import Tokenizer
 
 GRAMMAR = (
     "a tokenizer (biscuit-s@18, folder@36, biscuit-s@18+prior), official:FILE@18, diffusers:FOLDER, dalle:FOLDER, or a "
-    "codec with a quality, a rate or another system's bits (jpeg, jpeg2000, webp, avif, jpegxl, for clips x264, x265, vp9, "
-    "av1: webp@q75, jpeg2000@0.28bpp, avif@as:biscuit-s@18, x264@crf23)"
+    "codec with a quality, a rate or another system's bits (jpeg, jpeg2000, webp, avif, jpegxl, for clips x264, x265, "
+    "vp9, av1: webp@q75, jpeg2000@0.28bpp, avif@as:biscuit-s@18, x264@crf23)"
 )
 RANDOM_VAE = "random-sd-vae"
 
@@ -203,8 +203,8 @@ def _aim(settings: AnyClassicalSettings | AnyVideoCodecSettings, aim: str, whole
     if found is None:
         kind = settings.kind
         raise SettingsError(
-            f"no system {whole!r}: a codec needs a quality, a rate or another system: {kind}@q75 (of videos {kind}@crf23), "
-            f"{kind}@0.28bpp, {kind}@as:biscuit-s@18"
+            f"no system {whole!r}: a codec needs a quality, a rate or another system: {kind}@q75 (of videos "
+            f"{kind}@crf23), {kind}@0.28bpp, {kind}@as:biscuit-s@18"
         )
     quality, factor, rate = (None if number is None else float(number) for number in found.groups())
     match quality, factor, rate:

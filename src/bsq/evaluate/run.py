@@ -1,0 +1,173 @@
+"""Systems on pictures or clips. What enters: settings. What leaves: an `Evaluation`, every number of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bsq.data.streams import Refused
+from bsq.errors import DataError
+from bsq.evaluate.data import UNREADABLE, Samples
+from bsq.evaluate.networks import checked_device
+from bsq.evaluate.processes import device_of, measure
+from bsq.evaluate.settings import EvaluationSettings
+from bsq.evaluate.share import Bench, Share, as_pixels, measure_share, open_bench
+from bsq.evaluate.speed import Speed, time_systems
+from bsq.evaluate.systems.codecs import Aim, CodecSystem
+from bsq.evaluate.tally import SystemScores
+from bsq.metrics.distribution import few
+
+Told = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class SystemResult:
+    """One system: what it is, what was measured, and its first frames of the samples shown (uint8, by number); `aim` is
+    that of a codec.
+    """
+
+    name: str
+    aim: Aim | None
+    description: str
+    currency: str
+    parameters: int | None
+    notes: tuple[str, ...]
+    scores: SystemScores
+    speed: Speed | None
+    shown: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that was measured, and how. `shown` are originals, `names` theirs; `networks` says what measured LPIPS
+    and the Fréchet distance.
+    """
+
+    settings: EvaluationSettings
+    samples: int
+    networks: tuple[str, ...]
+    systems: tuple[SystemResult, ...]
+    refused: tuple[Refused, ...]
+    shown: dict[int, np.ndarray]
+    names: dict[int, str]
+
+
+def evaluate(settings: EvaluationSettings, on_sample: Told = lambda done, total: None) -> Evaluation:
+    """Measures every system on every sample; `on_sample` is told (done, total).
+
+    Raises SettingsError and CheckpointError for systems and networks, DataError for data that is empty or unreadable,
+    and for one picture that is to have a Fréchet distance, NumericsError for a system that gives NaN, EvaluationError
+    for a process that was ended.
+    """
+    checked_device(settings.device)
+    with threads(settings.threads):
+        bench = open_bench(settings, settings.device)
+        total = len(bench.samples)
+        check_count(settings, total)
+        shown = evenly(total, settings.shown)
+        share = measure(EvaluationWork(settings, shown), settings.processes, total, on_sample)
+        refused = tuple(one for _, one in share.refused)
+        if not share.measured:
+            raise DataError(f"none of {total} samples can be measured; the first: {refused[0].reason}")
+        speeds = measure_speed(bench, settings)
+    return Evaluation(
+        settings=settings,
+        samples=share.measured,
+        networks=networks(bench, share),
+        systems=results(bench, share, speeds),
+        refused=refused,
+        shown=share.shown,
+        names=share.names,
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationWork:
+    """Process r of n takes samples r, r + n, r + 2n …"""
+
+    settings: EvaluationSettings
+    shown: tuple[int, ...]
+
+    def share(self, number: int, count: int, told: Callable[[], None]) -> Share:
+        settings = self.settings
+        with threads(settings.threads):
+            bench = open_bench(settings, device_of(settings.device, number))
+            return measure_share(bench, settings, self.shown, range(number, len(bench.samples), count), told)
+
+
+def results(bench: Bench, share: Share, speeds: dict[str, Speed]) -> tuple[SystemResult, ...]:
+    return tuple(
+        SystemResult(
+            name=system.name,
+            aim=system.aim if isinstance(system, CodecSystem) else None,
+            description=system.description,
+            currency=system.currency,
+            parameters=system.parameters,
+            notes=system.notes,
+            scores=share.tallies[system.name].scores(share.references),
+            speed=speeds.get(system.name),
+            shown=share.tallies[system.name].shown,
+        )
+        for system in bench.systems
+    )
+
+
+def networks(bench: Bench, share: Share) -> tuple[str, ...]:
+    """What reports say of them."""
+    told = [] if bench.perceptual is None else [bench.perceptual.words]
+    if bench.extractor is not None and share.references is not None:
+        moments = share.references.moments()
+        told += [f"Fréchet distance in features of {bench.extractor.words}", *few("Fréchet distance", moments, moments)]
+    return tuple(told)
+
+
+def check_count(settings: EvaluationSettings, total: int) -> None:
+    """Before hours of work: DataError."""
+    if total == 0:
+        raise DataError(f"{', '.join(settings.data)} holds nothing to measure")
+    if total < 2 and settings.features != "none":
+        raise DataError(
+            f"a Fréchet distance needs at least 2 pictures or clips, got {total}; "
+            "give more, or leave it out with --features none"
+        )
+
+
+def measure_speed(bench: Bench, settings: EvaluationSettings) -> dict[str, Speed]:
+    """On the first samples that can be read."""
+    if not settings.rounds:
+        return {}
+    samples = [as_pixels(frames) for frames in readable(bench.samples, settings.timed)]
+    return time_systems(bench.systems, samples, settings.rounds)
+
+
+def readable(samples: Samples, most: int) -> Iterator[np.ndarray]:
+    found = 0
+    for number in range(len(samples)):
+        if found == most:
+            return
+        try:
+            yield samples.read(number)
+        except UNREADABLE:
+            continue
+        found += 1
+
+
+def evenly(total: int, count: int) -> tuple[int, ...]:
+    """Numbers of `count` samples spread over all."""
+    count = min(total, count)
+    return tuple((2 * i + 1) * total // (2 * count) for i in range(count))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads for torch. The same in every process, since sums may be cut differently by other numbers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
