@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import Progress
 
 from bsq.errors import CheckpointError
 
@@ -65,8 +70,7 @@ def download(file: WeightFile, target: Path) -> Path:
     handle, partial = tempfile.mkstemp(prefix=file.name, suffix=".part", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as out, urllib.request.urlopen(file.url, timeout=TIMEOUT_SECONDS) as source:
-            while block := source.read(BLOCK):
-                out.write(block)
+            _copy(source, out, file.name)
         check(Path(partial), file)
         os.replace(partial, target)
     except (urllib.error.URLError, OSError) as error:
@@ -74,6 +78,21 @@ def download(file: WeightFile, target: Path) -> Path:
     finally:
         Path(partial).unlink(missing_ok=True)
     return target
+
+
+def _copy(source: Any, out: IO[bytes], name: str) -> None:
+    """Copies an answer to a file, with progress on the terminal. Raises OSError when less comes than was promised."""
+    promised = source.headers.get("Content-Length")
+    total = int(promised) if promised is not None and promised.isdigit() else None
+    written = 0
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(name, total=total)
+        while block := source.read(BLOCK):
+            out.write(block)
+            written += len(block)
+            progress.update(task, completed=written)
+    if total is not None and written != total:
+        raise OSError(f"{written} of {total} bytes came")
 
 
 def sha256(path: Path) -> str:

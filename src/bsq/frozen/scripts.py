@@ -49,7 +49,9 @@ def load_script(path: Path | str, device: torch.device | str = "cpu") -> Script:
         network = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path} cannot be read as TorchScript: {first}") from error
+        raise CheckpointError(
+            f"{path} cannot be read as TorchScript, delete it if it was downloaded: {first}"
+        ) from error
     return Script(network, path, files.sha256(path))
 
 

@@ -12,6 +12,7 @@ from bsq.metrics.features import (
 )
 from bsq.metrics.frechet import GaussianStatistics, Moments, frechet_distance, load_moments, save_moments
 from bsq.metrics.inception_score import InceptionScore, inception_score
+from bsq.metrics.joint import JointEntropy, JointEntropyMeter
 from bsq.metrics.kernel import KernelDistance, kernel_distance
 from bsq.metrics.manifold import PrecisionRecall, precision_recall
 from bsq.metrics.pixel import decibels, ms_ssim, ms_ssim_3, psnr, ssim
@@ -32,6 +33,8 @@ __all__ = [
     "I3DNetwork",
     "InceptionNetwork",
     "InceptionScore",
+    "JointEntropy",
+    "JointEntropyMeter",
     "KernelDistance",
     "Measure",
     "Moments",

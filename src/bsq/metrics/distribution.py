@@ -14,6 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from bsq.errors import DataError, SettingsError
+from bsq.frozen.files import sha256
 from bsq.metrics.features import FeatureNetwork, Rounding, rounded
 from bsq.metrics.frechet import Moments, frechet_distance, load_moments, save_moments
 from bsq.metrics.inception_score import SPLITS, InceptionScore, inception_score
@@ -67,6 +68,7 @@ class DistributionMeter:
         self._rounding: Rounding = rounding
         self._splits = splits
         self._stored = None if statistics is None else load_moments(statistics)
+        self._source = None if statistics is None else Path(statistics)
         kept = _kept(self._measures)
         self.references = FeatureSet(kept - {"logits"} or {"moments"})
         self.samples = FeatureSet(kept)
@@ -91,6 +93,8 @@ class DistributionMeter:
 
     def save_references(self, path: Path | str) -> None:
         """Writes the references' moments as an `.npz`, to be given as `statistics` later."""
+        if not self._measures & {"fid", "sfid"} or self._stored is not None:
+            raise SettingsError("no moments of references to save: they are counted for fid and sfid from pictures")
         spatial = self.references.moments("spatial moments") if "sfid" in self._measures else None
         save_moments(path, self.references.moments(), spatial)
 
@@ -137,6 +141,8 @@ class DistributionMeter:
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
+        if self._source is not None:
+            notes.append(f"references are the statistics {self._source.name}, SHA-256 {sha256(self._source)}")
         for name, kept in (("fid", "moments"), ("sfid", "spatial moments")):
             if name in self._measures:
                 notes += few(name, self._reference_moments(kept), self.samples.moments(kept))  # type: ignore[arg-type]

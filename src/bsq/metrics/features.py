@@ -1,12 +1,13 @@
 """Features of pictures for measures of sets. What enters: pixels. What leaves: `Features`, float64, one row a picture.
 
 A row does not depend on the other pictures of its batch: networks are given `at_once` pictures at a time, one unless
-asked otherwise. With more, rows move by float32 roundings (about 1e-5 of their size) when batches are cut differently.
+asked otherwise. With more, rows move by float32 roundings (about 1e-6 of their length) when batches are cut otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -84,7 +85,7 @@ class InceptionNetwork:
             self.label = f"not comparable: weights other than {inception.PUBLISHED.name}"
 
     def pictures(self, pixels: Tensor) -> Features:
-        return by_pieces(self._piece, pixels, self._at_once)
+        return by_pieces(self._piece, pixels, self._at_once, self._device)
 
     def _piece(self, pixels: Tensor) -> Features:
         found = self._network(inception.prepare(pixels.to(self._device, torch.float32), self._resize))
@@ -104,7 +105,7 @@ class ScriptInception:
         self.label = f"comparable if the file is the published {scripts.INCEPTION.name} (no hash of it is published)"
 
     def pictures(self, pixels: Tensor) -> Features:
-        return by_pieces(self._piece, pixels, self._at_once)
+        return by_pieces(self._piece, pixels, self._at_once, self._device)
 
     def _piece(self, pixels: Tensor) -> Features:
         whole = to_255(pixels).round().to(torch.uint8).to(self._device)
@@ -126,7 +127,7 @@ class ScriptNetwork:
         self.label = f"not comparable: features of {self.name}"
 
     def pictures(self, pixels: Tensor) -> Features:
-        return by_pieces(self._piece, pixels, self._at_once)
+        return by_pieces(self._piece, pixels, self._at_once, self._device)
 
     def _piece(self, pixels: Tensor) -> Features:
         found = called(self._script, pixels.to(self._device, torch.float32))
@@ -147,7 +148,7 @@ class SqueezeNetwork:
     def pictures(self, pixels: Tensor) -> Features:
         if min(pixels.shape[-2:]) < LEAST_SIDE:
             raise ShapeError(f"SqueezeNet needs sides of at least {LEAST_SIDE} pixels, got {tuple(pixels.shape)}")
-        return by_pieces(self._piece, pixels, self._at_once)
+        return by_pieces(self._piece, pixels, self._at_once, self._device)
 
     def _piece(self, pixels: Tensor) -> Features:
         network = self._network
@@ -176,12 +177,22 @@ def rounded(pixels: Tensor, rounding: Rounding) -> Tensor:
             raise SettingsError(f"no rounding named {rounding!r}; there are uint8 and none")
 
 
-@torch.inference_mode()
-def by_pieces(network: Callable[[Tensor], Features], pixels: Tensor, at_once: int) -> Features:
-    """The features of all pictures, `at_once` at a time, in float32 whatever the caller's autocast."""
+@contextmanager
+def steadily(device: torch.device | str) -> Iterator[None]:
+    """No gradients, and float32 as it is: whatever the caller's autocast, without TF32, by algorithms that repeat."""
+    kind = torch.device(device).type
+    plain_float32 = torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False)
+    with torch.inference_mode(), torch.autocast(kind, enabled=False), plain_float32:
+        yield
+
+
+def by_pieces(
+    network: Callable[[Tensor], Features], pixels: Tensor, at_once: int, device: torch.device | str
+) -> Features:
+    """The features of all pictures, `at_once` at a time."""
     if pixels.ndim != 4 or pixels.shape[1] != 3 or 0 in pixels.shape:
         raise ShapeError(f"expected pixels (B, 3, H, W), none of them empty; got {tuple(pixels.shape)}")
-    with torch.autocast(pixels.device.type, enabled=False):
+    with steadily(device):
         found = [network(piece) for piece in pixels.split(at_once)]
     pooled = torch.cat([one.pooled for one in found])
     return Features(pooled, _joined([one.spatial for one in found]), _joined([one.logits for one in found]))
@@ -201,7 +212,8 @@ def plain(found: Tensor) -> Tensor:
 def called(script: scripts.Script, *tensors: Tensor, **words: bool) -> Tensor:
     """What a script gives for tensors; ShapeError when it does not take them."""
     try:
-        found = script.network(*tensors, **words)
+        with torch.jit.optimized_execution(False):  # what the optimizer fuses after some calls rounds otherwise
+            found = script.network(*tensors, **words)
     except RuntimeError as error:
         last = str(error).strip().splitlines()[-1]
         raise ShapeError(f"{script.path} does not take {tuple(tensors[0].shape)}: {last}") from error

@@ -6,6 +6,7 @@ covariances are the same to the last bit however the rows are cut into batches, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from bsq.errors import DataError, NumericsError, ShapeError
 STEP = 2.0**-29  # finer than float32 for features above 1/64
 LIMB = 2.0**20  # a feature is high·2²⁰ + low steps, so products of parts of up to 2¹² rows are exact in float64
 LARGEST = 2.0**10  # of a feature
-AT_ONCE = 2**12
+AT_ONCE = 2**12  # rows, at most
+WAITING = 2**9  # rows that are multiplied together, as D² products cost the same for one row as for some
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Moments:
 
 
 class GaussianStatistics:
-    """Count, sum and sum of products of rows, exact; 24·D² bytes."""
+    """Count, sum and sum of products of rows, exact. Needs 24·D² bytes, and the last few hundred rows."""
 
     def __init__(self, dimension: int) -> None:
         if dimension < 1:
@@ -53,25 +55,36 @@ class GaussianStatistics:
         self.count = 0
         self._sum = np.zeros((2, dimension), np.int64)  # high and low parts
         self._products = np.zeros((3, dimension, dimension), np.int64)  # high·high, high·low, low·low
+        self._waiting: list[np.ndarray] = []
 
     def add(self, rows: Tensor) -> None:
-        """Rows (B, D), floating point. Raises ShapeError or NumericsError and then adds nothing."""
+        """Rows (B, D), floating point. Raises as `check` does and then adds nothing."""
+        self.check(rows)
+        steps = np.rint(rows.detach().cpu().double().numpy() / STEP)
+        self.count += len(steps)
+        self._waiting.append(steps)
+        if sum(map(len, self._waiting)) >= WAITING:
+            self._multiply()
+
+    def check(self, rows: Tensor) -> None:
+        """Raises ShapeError or NumericsError unless rows can be added."""
         if rows.ndim != 2 or rows.shape[1] != self.dimension or not rows.is_floating_point():
             raise ShapeError(f"expected features (B, {self.dimension}), got {rows.dtype} {tuple(rows.shape)}")
-        values = rows.detach().cpu().double().numpy()
-        if not np.isfinite(values).all():
+        largest = float(rows.detach().abs().max()) if rows.numel() else 0.0
+        if not math.isfinite(largest):
             raise NumericsError("the features of a picture hold NaN or infinity")
-        if values.size and float(np.abs(values).max()) >= LARGEST:
-            raise NumericsError(
-                f"a feature is {np.abs(values).max():.4g}; statistics take features below {LARGEST:.0f}, scale them"
-            )
-        for begin in range(0, len(values), AT_ONCE):
-            self._add(np.rint(values[begin : begin + AT_ONCE] / STEP))
+        if largest >= LARGEST:
+            raise NumericsError(f"a feature is {largest:.4g}; statistics take features below {LARGEST:.0f}, scale them")
 
-    def _add(self, steps: np.ndarray) -> None:
+    def _multiply(self) -> None:
+        whole = np.concatenate(self._waiting) if self._waiting else np.zeros((0, self.dimension))
+        self._waiting = []
+        for begin in range(0, len(whole), AT_ONCE):
+            self._count_in(whole[begin : begin + AT_ONCE])
+
+    def _count_in(self, steps: np.ndarray) -> None:
         high = np.rint(steps / LIMB)
         low = steps - high * LIMB
-        self.count += len(steps)
         self._sum += np.stack([high.sum(0), low.sum(0)]).astype(np.int64)
         for total, left, right in zip(self._products, (high, high, low), (high, low, low), strict=True):
             total += (left.T @ right).astype(np.int64)  # whole numbers below 2⁵³: no rounding, in any order
@@ -81,13 +94,19 @@ class GaussianStatistics:
         if other.dimension != self.dimension:
             raise ShapeError(f"cannot add up statistics of {self.dimension} and {other.dimension} features")
         self.count += other.count
+        self._waiting += other._waiting
         self._sum += other._sum
         self._products += other._products
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._multiply()
+        return self.__dict__
 
     def moments(self) -> Moments:
         """Mean and covariance (by N − 1, as numpy.cov). Raises DataError with fewer than 2 rows."""
         if self.count < 2:
             raise DataError(f"a covariance needs at least 2 pictures or clips, got {self.count}")
+        self._multiply()
         total = (self._sum[0] * LIMB + self._sum[1]) * STEP
         high, crossed, low = self._products.astype(np.float64)
         products = ((high * LIMB + crossed + crossed.T) * LIMB + low) * STEP**2
@@ -134,7 +153,7 @@ def load_moments(path: Path | str) -> tuple[Moments, Moments | None]:
     try:
         with np.load(path, allow_pickle=False) as found:
             arrays = {name: found[name] for name in ("mu", "sigma", "mu_s", "sigma_s", "count") if name in found}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # of the file, of zip, of zlib, of numpy: none of them is ours
         raise DataError(f"{path} cannot be read as statistics (.npz with mu and sigma): {error}") from error
     if "mu" not in arrays or "sigma" not in arrays:
         raise DataError(f"{path} has no mu and sigma; statistics of pytorch-fid or guided-diffusion have both")

@@ -25,13 +25,16 @@ class RowStore:
         return sum(len(part) for part in self._parts)
 
     def add(self, rows: Tensor) -> None:
-        """Rows (B, D), floating point."""
+        """Rows (B, D), floating point. Raises as `check` does and then adds nothing."""
+        self.check(rows)
+        self._parts.append(rows.detach().cpu().float().numpy().copy())
+
+    def check(self, rows: Tensor) -> None:
+        """Raises ShapeError or NumericsError unless rows can be added."""
         if rows.ndim != 2 or rows.shape[1] != self.dimension or not rows.is_floating_point():
             raise ShapeError(f"expected features (B, {self.dimension}), got {rows.dtype} {tuple(rows.shape)}")
-        values = rows.detach().cpu().float().numpy()
-        if not np.isfinite(values).all():
+        if not bool(rows.isfinite().all()):
             raise NumericsError("the features of a picture hold NaN or infinity")
-        self._parts.append(values.copy())
 
     def merge(self, other: RowStore) -> None:
         """Adds what another process has kept."""

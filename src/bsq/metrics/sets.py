@@ -36,22 +36,31 @@ class FeatureSet:
         return self._count
 
     def add(self, features: Features) -> None:
-        """Adds B rows. SettingsError when the network does not give what is to be kept."""
-        for kept in sorted(self._kept):
-            match kept:
-                case "moments":
-                    self._moments_of(kept, features.pooled).add(features.pooled)
-                case "spatial moments":
-                    spatial = _given(features.spatial, "spatial features", "sFID")
-                    self._moments_of(kept, spatial).add(spatial)
-                case "rows":
-                    self._rows_of(kept, features.pooled).add(features.pooled)
-                case "logits":
-                    logits = _given(features.logits, "logits", "the inception score")
-                    self._rows_of(kept, logits).add(logits)
-                case _:
-                    raise SettingsError(f"cannot keep {kept!r} of features")
+        """Adds B rows. Raises SettingsError when the network does not give what is to be kept, ShapeError or
+        NumericsError when rows do not fit; then nothing is added.
+        """
+        goals = [self._goal(kept, features) for kept in sorted(self._kept)]
+        for statistics, rows in goals:
+            statistics.check(rows)
+        for statistics, rows in goals:
+            statistics.add(rows)
         self._count += len(features)
+
+    def _goal(self, kept: Kept, features: Features) -> tuple[GaussianStatistics | RowStore, Tensor]:
+        """What of the features is kept, and where."""
+        match kept:
+            case "moments":
+                return self._moments_of(kept, features.pooled), features.pooled
+            case "spatial moments":
+                spatial = _given(features.spatial, "spatial features", "sFID")
+                return self._moments_of(kept, spatial), spatial
+            case "rows":
+                return self._rows_of(kept, features.pooled), features.pooled
+            case "logits":
+                logits = _given(features.logits, "logits", "the inception score")
+                return self._rows_of(kept, logits), logits
+            case _:
+                raise SettingsError(f"cannot keep {kept!r} of features")
 
     def merge(self, other: FeatureSet) -> None:
         """Adds what another process has measured. Raises SettingsError when it keeps other things."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from bsq.errors import SettingsError, ShapeError
 from bsq.frozen import scripts
 from bsq.metrics.distribution import few
-from bsq.metrics.features import Features, Rounding, SqueezeNetwork, called, plain, rounded
-from bsq.metrics.frechet import frechet_distance, save_moments
+from bsq.metrics.features import Features, Rounding, SqueezeNetwork, called, plain, rounded, steadily
+from bsq.metrics.frechet import frechet_distance
 from bsq.metrics.pixel import PEAK
 from bsq.metrics.sets import FeatureSet
 
@@ -44,12 +44,11 @@ class I3DNetwork:
         self.weights_sha256 = self._script.sha256
         self.label = f"comparable if the file is the published {scripts.I3D.name} (no hash of it is published)"
 
-    @torch.inference_mode()
     def clips(self, pixels: Tensor) -> Features:
         if pixels.shape[2] < I3D_LEAST_FRAMES:
             raise ShapeError(f"I3D needs clips of at least {I3D_LEAST_FRAMES} frames, got {pixels.shape[2]}")
         scaled = ((pixels.double() + 1) * (PEAK / 2)).to(self._device, torch.float32)
-        with torch.autocast(pixels.device.type, enabled=False):
+        with steadily(self._device):
             rows = [
                 plain(called(self._script, clip, rescale=True, resize=True, return_features=True).flatten(1))
                 for clip in scaled.split(1)
@@ -119,10 +118,6 @@ class VideoMeter:
             self._check_frames(other._frames)
         self.references.merge(other.references)
         self.samples.merge(other.samples)
-
-    def save_references(self, path: Path | str) -> None:
-        """Writes the references' moments as an `.npz`."""
-        save_moments(path, self.references.moments())
 
     def result(self) -> VideoScores:
         """Raises DataError when a set has fewer than 2 clips."""
