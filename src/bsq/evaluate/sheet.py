@@ -29,7 +29,11 @@ class Tile:
 
 def contact_sheet(evaluation: Evaluation) -> bytes | None:
     """The middle of every shown sample, the original first, then each system's; None where none is shown."""
-    blocks = [grid(tiles(evaluation, number)) for number in sorted(evaluation.shown)]
+    return stacked([grid(tiles(evaluation, number)) for number in sorted(evaluation.shown)])
+
+
+def stacked(blocks: list[Image.Image]) -> bytes | None:
+    """Blocks one below the other as WebP; None where there are none."""
     if not blocks:
         return None
     sheet = Image.new("RGB", (max(b.width for b in blocks), sum(b.height for b in blocks)), "white")
