@@ -155,7 +155,7 @@ def test_every_module_loads_without_torchvision(tmp_path: Path) -> None:
         "    importlib.import_module(name)\n"
         "assert 'torchvision' not in sys.modules\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(HOUSE.parent)))}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -7,7 +7,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bsq.errors import BsqError, DataError, MissingDependencyError, NumericsError, ShapeError
-from bsq.metrics import ReconstructionMeter, decibels, ms_ssim, psnr, ssim
+from bsq.metrics import ReconstructionMeter, decibels, ms_ssim, ms_ssim_3, psnr, ssim
 
 
 def noisy_pair(
@@ -60,6 +60,36 @@ def test_ms_ssim_of_scales_by_hand() -> None:
             product *= (full if scale == 4 else contrast) ** exponent
             shown, wanted = halve(shown), halve(wanted)
         assert ms_ssim(pixels, reference)[i].item() == pytest.approx(product.mean(), rel=1e-5)
+
+
+def test_ms_ssim_3_by_hand() -> None:
+    """The first three scales, their exponents brought to a sum of 1; on pictures too small for five."""
+    pixels, reference = noisy_pair(2, 48, 56)
+    exponents = np.array((0.0448, 0.2856, 0.3001))
+    for i in range(2):
+        shown, wanted = as_255(pixels[i]), as_255(reference[i])
+        product = np.ones(3)
+        for scale, exponent in enumerate(exponents / exponents.sum()):
+            full, contrast = brute_force_ssim(shown, wanted)
+            product *= (full if scale == 2 else contrast) ** exponent
+            shown, wanted = halve(shown), halve(wanted)
+        assert ms_ssim_3(pixels, reference)[i].item() == pytest.approx(product.mean(), rel=1e-5)
+
+
+def test_ms_ssim_3_is_the_librarys_where_that_goes() -> None:
+    """Odd sides too, which are padded on the way down."""
+    from pytorch_msssim import ms_ssim as librarys
+
+    pixels, reference = noisy_pair(2, 177, 195)
+    weights = [exponent / 0.6305 for exponent in (0.0448, 0.2856, 0.3001)]
+    shown, wanted = ((x.double() + 1) * 127.5 for x in (pixels, reference))
+    expected = librarys(shown, wanted, data_range=255, size_average=False, weights=weights)
+    assert ms_ssim_3(pixels, reference).tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+    clip = ms_ssim_3(pixels[:, :, None].repeat(1, 1, 2, 1, 1), reference[:, :, None].repeat(1, 1, 2, 1, 1))
+    assert clip.tolist() == pytest.approx([x for x in expected.tolist() for _ in range(2)], rel=1e-9)
+    with pytest.raises(ShapeError, match="MS-SSIM-3 needs pictures of at least 41 pixels"):
+        ms_ssim_3(*noisy_pair(1, 40, 64))
+    assert ms_ssim_3(*noisy_pair(1, 41, 64)).shape == (1,)
 
 
 def brute_force_ssim(shown: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,8 +20,14 @@ PRIOR_WORDS = {"masked": "learned", "adaptive": "adaptive", "uniform": "raw"}  #
 
 
 def shown_name(model: str) -> str:
-    """What reports call a model: folders by their last name, since reports are for other machines too."""
-    return Path(model).resolve().name if Path(model).is_dir() else model
+    """What reports call a model: folders by their last name, since reports are for other machines too.
+
+    The folder "model" of a training run goes by the run's name.
+    """
+    if not Path(model).is_dir():
+        return model
+    folder = Path(model).resolve()
+    return folder.parent.name if folder.name == "model" and folder.parent.name else folder.name
 
 
 class OursSettings(Settings):

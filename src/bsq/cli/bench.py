@@ -13,7 +13,7 @@ import typer
 from bsq.cli.batch import SOME_FAILED, Bar
 from bsq.cli.failures import say
 
-bench = typer.Typer(help="Measure on a folder of pictures, and set systems side by side.", no_args_is_help=True)
+bench = typer.Typer(help="Measure on pictures or videos, and set systems side by side.", no_args_is_help=True)
 
 CODECS_EPILOG = """
 **Example**
@@ -148,7 +148,7 @@ def reconstruction(
 def tell_skipped(skipped: Sequence[tuple[str, str]], what: str) -> None:
     """Name each (name, reason). Raises typer.Exit(1) if there are any."""
     for name, why in skipped:
-        say(why if name in why else f"{name}: {why}")
+        say(f"{name}: {why}")
     if skipped:
         say(f"{len(skipped)} {what} could not be measured, each named above with its reason")
         raise typer.Exit(SOME_FAILED)

@@ -156,11 +156,13 @@ def ablation(
 
 
 def show_table(ruled: Table, plain: str) -> None:
-    """Ruled on a terminal, Markdown in a pipe, which has no width."""
+    """Ruled on a terminal, Markdown in a pipe. On a narrow terminal lines are broken, but no figure is cut."""
     from rich.console import Console
 
     console = Console()
     if console.is_terminal:
+        needed = console.measure(ruled, options=console.options.update(max_width=1000)).maximum
+        console.width = max(console.width, needed)
         console.print(ruled)
     else:
         typer.echo(plain)

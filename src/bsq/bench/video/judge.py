@@ -10,7 +10,7 @@ import numpy as np
 
 from bsq.bench.sweep import LPIPS_MIN_SIDE
 from bsq.bench.video.clips import Clip
-from bsq.bench.video.vmaf import Vmaf
+from bsq.bench.video.vmaf import VMAF_MIN_SIDE, Vmaf
 from bsq.data.pictures import to_pixels
 from bsq.metrics.pixel import MS_SSIM_3_MIN_SIDE, MS_SSIM_MIN_SIDE, SSIM_MIN_SIDE, ms_ssim, ms_ssim_3, psnr, ssim
 from bsq.metrics.reconstruction import Distance
@@ -52,7 +52,7 @@ class Judge:
             for name, measure in taken.items():
                 values[name].append(float(measure(*pair)))
         found = {name: tuple(values[name]) if name in values else None for name in measures}
-        vmaf = None if self.vmaf is None else self.vmaf.scores(frames, clip)
+        vmaf = None if self.vmaf is None or side < VMAF_MIN_SIDE else self.vmaf.scores(frames, clip)
         return FrameScores(**found, vmaf=vmaf)  # type: ignore[arg-type]
 
 

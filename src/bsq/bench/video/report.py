@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from bsq.bench.compare import Comparison, compare
@@ -26,7 +27,8 @@ from bsq.metrics.pixel import MS_SSIM_3_MIN_SIDE, MS_SSIM_MIN_SIDE
 PROTOCOL = (
     "Rates: elementary streams. Of the classical codecs all packets that their encoder writes, parameter sets and "
     "sequence headers among them, but no container, no supplemental messages (SEI) and no AV1 delimiters; of ours all "
-    "of the .bsq stream. For each clip and rate, the best constant quality (CRF) whose stream is not above our bytes.",
+    "of the .bsq stream. For each clip and rate, the best constant quality (CRF) whose stream is not above the "
+    "bytes of the first of ours; further models of ours keep the rates of their own streams.",
     "One clip is one run of an encoder, with key frames where the encoder sets them. Frames go in as YUV, BT.709, "
     "limited range, and come back as RGB; sides are made even and at least 64 by repeating the last row and column, "
     "which are cut off again.",
@@ -55,14 +57,14 @@ AXES = {
     "VMAF": "VMAF",
 }
 QUALITY = ("PSNR dB", "SSIM", "MS-SSIM", "MS-SSIM-3", "LPIPS", "VMAF")
-HEADINGS = ("rate", "codec", "bpp", "bytes a clip", *QUALITY, "enc f/s", "dec f/s", "enc CPU ms", "dec CPU ms")
+HEADINGS = ("codec", "rate", "bpp", "bytes a clip", *QUALITY, "enc f/s", "dec f/s", "enc CPU ms", "dec CPU ms")
 LIBRARIES = ("bsq", "torch", "numpy", "av", "pytorch-msssim")
 
 
 def cells(report: VideoReport) -> list[tuple[str, ...]]:
     """A row for each rate and codec, in the order of `HEADINGS`, ordered by rate."""
     ordered = sorted(report.points, key=lambda point: point.target)
-    return [(str(point.target + 1), report.labels[point.codec], *_numbers(point)) for point in ordered]
+    return [(report.labels[point.codec], str(point.target + 1), *_numbers(point)) for point in ordered]
 
 
 def terminal_table(report: VideoReport) -> Table:
@@ -73,11 +75,11 @@ def terminal_table(report: VideoReport) -> Table:
         for place, heading in enumerate(HEADINGS)
         if "CPU" not in heading and any(row[place] != "–" for row in rows)
     ]
-    shown = Table(title=title(report))
+    shown = Table(title=title(report), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place in kept:
         shown.add_column(HEADINGS[place], justify="left" if HEADINGS[place] == "codec" else "right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
-        new_rate = following is not None and following[0] != row[0]
+        new_rate = following is not None and following[1] != row[1]
         shown.add_row(*(row[place] for place in kept), end_section=new_rate)
     return shown
 
@@ -110,7 +112,9 @@ def summary(report: VideoReport) -> str:
 
 
 def remarks(report: VideoReport) -> list[str]:
-    lines = list(report.notes)
+    own = {one.target: one.quality for one in report.streams if one.codec == report.anchor}
+    told = ", ".join(f"{own[target]:g}" for target in sorted(own))
+    lines = [f"Rates: those of {report.labels[report.anchor]} at {told} bits a code.", *report.notes]
     if any(point.over_budget for point in report.points):
         lines.append("\\* the smallest stream of some clips is above the rate.")
     if any(one.ms_ssim is None for one in report.streams):

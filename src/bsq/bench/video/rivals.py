@@ -134,8 +134,11 @@ class RivalCodec:
         """Raises MediaError if frames are missing."""
         context: Any = self._av.CodecContext.create(self._way.decoder, "r")
         context.thread_count = self._threads
-        frames = [frame for data in stream.packets for frame in context.decode(self._av.Packet(data))]
-        frames += context.decode(None)
+        try:
+            frames = [frame for data in stream.packets for frame in context.decode(self._av.Packet(data))]
+            frames += context.decode(None)
+        except self._av.FFmpegError as error:
+            raise MediaError(f"{self.label} cannot read what it wrote of {clip.name}: {error}") from error
         height, width = clip.size
         if len(frames) != len(clip.frames):
             raise MediaError(f"{self.label} gave {len(frames)} frames of {len(clip.frames)} back")

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bsq.bench.video.compare import VideoReport
 
-COLUMNS, WIDTH, MARGIN, CAPTION, FONT = 4, 320, 6, 20, 14
+COLUMNS, WIDTH, HEIGHT, MARGIN, CAPTION, FONT = 4, 320, 220, 6, 20, 14
 
 
 def film_strip(report: VideoReport) -> bytes:
@@ -24,7 +24,8 @@ def film_strip(report: VideoReport) -> bytes:
         words = f"{report.labels[one.codec]}: {one.bytes:,} B ({one.bits_per_pixel:.3f} bpp), {one.psnr:.2f} dB"
         words += "" if one.lpips is None else f", LPIPS {one.lpips:.3f}"
         rows.append((words + (" (above the rate: its smallest stream)" if one.over_budget else ""), written.frames))
-    size = (WIDTH, max(1, round(height * WIDTH / width)))
+    scale = min(WIDTH / width, HEIGHT / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     wide, high = size[0] + MARGIN, size[1] + CAPTION + MARGIN
     sheet = Image.new("RGB", (len(shown) * wide + MARGIN, len(rows) * high + MARGIN), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)

@@ -22,8 +22,9 @@ from bsq.data.video_files import to_yuv
 from bsq.data.videos import import_av
 from bsq.errors import MediaError
 
-MISSING = "VMAF is left out: no ffmpeg with libvmaf on the path, nor imageio-ffmpeg (pip install imageio-ffmpeg)"
+MISSING = "VMAF is left out: no ffmpeg with libvmaf on the path, nor imageio-ffmpeg; pip install 'bsq[vmaf]'"
 LOG = "vmaf.json"
+VMAF_MIN_SIDE = 17  # libvmaf refuses 16
 
 
 @dataclass(frozen=True)
