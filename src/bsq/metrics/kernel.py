@@ -1,7 +1,8 @@
 """Kernel distance (KID, arXiv:1801.01401). What enters: features of two sets. What leaves: its mean over subsets.
 
-The squared maximum mean discrepancy with the kernel (x·y/D + 1)³, unbiased, so that it may fall below 0. Subsets are
-drawn without replacement from the rows in the order given, by a seeded generator.
+The squared maximum mean discrepancy with the kernel (x·y/D + 1)³, unbiased, so that it may fall below 0; for few
+pictures and their own reconstructions it does, as each lies near its partner. Subsets are drawn without replacement
+from the rows in the order given, by a seeded generator.
 """
 
 from __future__ import annotations
