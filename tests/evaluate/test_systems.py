@@ -21,13 +21,15 @@ from bsq.data.pictures import to_uint8
 from bsq.errors import CheckpointError, NumericsError, SettingsError, ShapeError
 from bsq.evaluate.systems.autoencoders import open_dalle, open_diffusers
 from bsq.evaluate.systems.base import System
-from bsq.evaluate.systems.codecs import AtQuality, AtRate, LikeSystem
+from bsq.evaluate.systems.codecs import AtQuality, AtRate, CodecSystem, LikeSystem
+from bsq.evaluate.systems.frames import FrameByFrame
 from bsq.evaluate.systems.spec import (
     CodecSpec,
     DiffusersSpec,
     FramesSpec,
     TokenizerSpec,
     open_system,
+    parse_named,
     parse_spec,
 )
 from bsq.evaluate.systems.tokenizers import FileSystem, TokenizerSystem
@@ -115,6 +117,50 @@ def test_a_clip_through_a_picture_codec_costs_all_its_frames() -> None:
     system = open_system("jpeg@q50")
     singles = [system.reconstruct(pixels[:1, :, t : t + 1]).bits[0] for t in range(3)]
     assert system.reconstruct(pixels[:1]).bits == (sum(singles),)
+
+
+@pytest.mark.parametrize("aim", ["x264@crf30", "x264@0.5bpp"])
+def test_video_codecs(aim: str) -> None:
+    pixels = picture(64, 64, frames=3)
+    bits = check(open_system(aim), pixels)
+    if aim.endswith("bpp"):
+        assert all(0.3 * 0.5 * 3 * 64 * 64 < spent <= 0.5 * 3 * 64 * 64 for spent in bits)
+
+
+def test_a_codec_held_to_bits_and_settled_at_a_quality() -> None:
+    pixels = picture(64, 48)
+    system = open_system("webp@as:other")
+    assert isinstance(system, CodecSystem)
+    with pytest.raises(SettingsError, match="no system 'other' in this table"):
+        system.reconstruct(pixels)
+    held = system.within(6000.0)
+    found = held.reconstruct(pixels[:1])
+    assert 3000 < found.bits[0] <= 6000
+    settled = held.settled(pixels[:1])
+    assert isinstance(settled.aim, AtQuality)
+    again = settled.reconstruct(pixels[:1])
+    assert again.bits == found.bits
+    assert torch.equal(again.pixels, found.pixels)
+
+
+def test_frames_alone(tiny_tokenizer: Tokenizer) -> None:
+    pixels = picture(frames=3)
+    system = FrameByFrame(TokenizerSystem("tiny", tiny_tokenizer))
+    bits = check(system, pixels)
+    found = system.reconstruct(pixels)
+    assert bits == TokenizerSystem("tiny", tiny_tokenizer).reconstruct(pixels).bits
+    for t in range(3):
+        one = tiny_tokenizer.reconstruct(pixels[1:, :, t : t + 1])
+        assert torch.equal(found.pixels[1:, :, t : t + 1], one)
+    assert found.codes is not None
+    assert found.codes.shape == tiny_tokenizer.encode(pixels).shape
+
+
+def test_names_of_rows() -> None:
+    assert parse_named("LFQ=runs/lfq@18").label == "LFQ"
+    assert parse_named("LFQ=runs/lfq@18").spec == TokenizerSpec("runs/lfq", 18, False)
+    assert parse_named("runs/a=b/model").spec == TokenizerSpec("runs/a=b/model", None, False)
+    assert open_system("small=webp@q5").name == "small"
 
 
 @pytest.mark.parametrize("name", ["AutoencoderKL", "VQModel"])

@@ -49,24 +49,27 @@ def quality_over_rate(lines: Sequence[Line]) -> bytes | None:
     measures = [m for m in columns(rated) if m.more_is_better is not None and "img/s" not in m.name]
     if not rated or not measures:
         return None
-    figure = _figure((4.8 * len(measures), 4.8))
+    wide = min(PANELS_A_ROW, len(measures))
+    tall = math.ceil(len(measures) / wide)
+    figure = _figure((4.4 * wide, 3.6 * tall + 0.22 * len(rated)))
+    marks: dict[str, Any] = {}
     for number, measure in enumerate(measures, 1):
-        panel = figure.add_subplot(1, len(measures), number)
+        panel = figure.add_subplot(tall, wide, number)
         for place, line in enumerate(rated):
             value = line.value(measure)
             if value is None or not math.isfinite(value):
                 continue
             colour = f"C{place % 10}"
             face = "none" if line.is_published else colour
-            label = f"{_short(line.system)}{' (published)' if line.is_published else ''}"
             shape = MARKERS[place % len(MARKERS)]
             rate = line.value(BITS_PER_PIXEL)
-            panel.plot(rate, value, shape, color=colour, markerfacecolor=face, markersize=7, label=label)
+            (mark,) = panel.plot(rate, value, shape, color=colour, markerfacecolor=face, markersize=8)
+            marks[f"{_short(line.system)}{' (published)' if line.is_published else ''}"] = mark
         better = "more" if measure.more_is_better else "less"
         panel.set(xlabel="bits per pixel", ylabel=f"{measure.name} ({better} is better)")
-        panel.set_xlim(left=0)
+        panel.margins(x=0.12, y=0.1)
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=7, frameon=False)
+    figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=min(3, len(marks)), frameon=False)
     return _png(figure)
 
 

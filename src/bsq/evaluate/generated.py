@@ -9,7 +9,7 @@ from bsq.evaluate.generation import Generation, SetScores
 from bsq.evaluate.lines import INCEPTION_SCORE, PRECISION, RECALL, Line, Measure, frechet, line
 from bsq.evaluate.published import ORIGIN
 from bsq.evaluate.report import Report
-from bsq.evaluate.settings import shown_path
+from bsq.evaluate.settings import shown_path, shown_spec
 from bsq.evaluate.sheet import Tile, grid, stacked
 from bsq.evaluate.tables import CHART, CONTACT_SHEET
 
@@ -28,7 +28,8 @@ def generation_report(measured: Generation, beside: tuple[Line, ...] = ()) -> Re
         content={
             "settings": settings.model_dump(mode="json")
             | {
-                "samples": [shown_path(text) for text in settings.samples],
+                "samples": [one.name for one in measured.sets],
+                "features": shown_spec(settings.features),
                 "reference": shown_path(settings.reference),
                 "protocol": settings.protocol.for_reports(),
             },

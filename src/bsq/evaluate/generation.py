@@ -28,6 +28,7 @@ from bsq.metrics.distribution import FROM_MOMENTS, DistributionMeter, Distributi
 from bsq.metrics.features import FeatureNetwork
 from bsq.metrics.inception_score import SPLITS
 from bsq.metrics.manifold import NEIGHBOURS
+from bsq.metrics.sets import FeatureSet
 from bsq.settings import Settings
 
 ADM_NETWORK = "inception"
@@ -69,15 +70,17 @@ class Generation:
 
 
 @dataclass
-class Meters:
-    """A process's meters, one a set."""
+class Seen:
+    """The features that a process has seen: arrays alone, since tensors cannot outlive the process that sends them."""
 
-    sets: dict[str, DistributionMeter]
+    references: FeatureSet
+    sets: dict[str, FeatureSet]
     refused: list[Refused] = field(default_factory=list)
 
-    def merge(self, other: Meters) -> None:
-        for name, meter in other.sets.items():
-            self.sets[name].merge(meter)
+    def merge(self, other: Seen) -> None:
+        self.references.merge(other.references)
+        for name, features in other.sets.items():
+            self.sets[name].merge(features)
         self.refused += other.refused
 
 
@@ -98,14 +101,27 @@ def evaluate_generation(
     check_sizes(sets, references)
     measures, left_out = choose(settings, network, sets, references)
     total = sum(map(len, sets.values())) + (0 if references is None else len(references))
-    meters = measure(GenerationWork(settings, measures), settings.processes, total, on_sample)
+    seen = measure(GenerationWork(settings, measures), settings.processes, total, on_sample)
+    scored = []
+    for name, samples in sets.items():
+        meter = meter_of(settings, measures, network, references is None)
+        meter.references.merge(seen.references)
+        meter.samples.merge(seen.sets[name])
+        scored.append(SetScores(name, meter.result(), some(samples, settings.shown)))
     return Generation(
         settings=settings,
-        sets=tuple(SetScores(name, meters.sets[name].result(), some(sets[name], settings.shown)) for name in sets),
+        sets=tuple(scored),
         references=() if references is None else some(references, settings.shown),
         left_out=left_out,
-        refused=tuple(sorted(set(meters.refused), key=str)),
+        refused=tuple(sorted(seen.refused, key=str)),
     )
+
+
+def meter_of(
+    settings: GenerationSettings, measures: tuple[Measure, ...], network: FeatureNetwork, stored: bool
+) -> DistributionMeter:
+    """`stored`: whether the reference is a file of moments alone."""
+    return DistributionMeter(network, measures, "uint8", settings.reference if stored else None)
 
 
 @dataclass(frozen=True)
@@ -115,24 +131,23 @@ class GenerationWork:
     settings: GenerationSettings
     measures: tuple[Measure, ...]
 
-    def share(self, number: int, count: int, told: Callable[[], None]) -> Meters:
+    def share(self, number: int, count: int, told: Callable[[], None]) -> Seen:
         settings = self.settings
         with threads(settings.threads):
             network = open_features(settings.features, device_of(settings.device, number))
             assert network is not None
             references = open_references(settings)
-            statistics = settings.reference if references is None else None
-            sets = {name: open_set(settings, path) for name, path in named_sets(settings.samples).items()}
-            meters = Meters({name: DistributionMeter(network, self.measures, "uint8", statistics) for name in sets})
-            first, *others = meters.sets.values()
+            real = meter_of(settings, self.measures, network, references is None)
+            seen = Seen(real.references, {})
             if references is not None:
-                feed(first.add_references, references, range(number, len(references), count), meters.refused, told)
-                for meter in others:
-                    meter.references.merge(first.references)
-            for name, samples in sets.items():
-                numbers = range(number, len(samples), count)
-                feed(meters.sets[name].add_samples, samples, numbers, meters.refused, told)
-        return meters
+                numbers = range(number, len(references), count)
+                feed(real.add_references, references, numbers, seen.refused, told)
+            for name, path in named_sets(settings.samples).items():
+                samples = open_set(settings, path)
+                meter = meter_of(settings, self.measures, network, references is None)
+                feed(meter.add_samples, samples, range(number, len(samples), count), seen.refused, told)
+                seen.sets[name] = meter.samples
+        return seen
 
 
 def feed(

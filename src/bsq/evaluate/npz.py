@@ -157,7 +157,7 @@ def write_samples(
                 member.write(data)
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                npy.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+                npy.write_array(member, array, allow_pickle=False)
 
 
 def _as_npy(pictures: Iterable[np.ndarray], count: int) -> Iterator[bytes]:

@@ -12,8 +12,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol, TypeVar
 
-import torch
-
 from bsq.errors import BsqError, EvaluationError
 
 Found = TypeVar("Found", bound="Sum", covariant=True)
@@ -133,4 +131,6 @@ def begin(told: Connection, work: Work[Any], number: int, count: int) -> None:
 
 def device_of(device: str, number: int) -> str:
     """Processes on CUDA take its devices by turns."""
+    import torch
+
     return f"cuda:{number % torch.cuda.device_count()}" if device == "cuda" else device

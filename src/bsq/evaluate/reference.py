@@ -15,7 +15,7 @@ from bsq.evaluate.networks import open_features
 from bsq.evaluate.npz import NETWORK, write_samples
 from bsq.evaluate.protocols import Protocol
 from bsq.evaluate.share import as_pixels
-from bsq.metrics.features import FeatureNetwork
+from bsq.metrics.features import FeatureNetwork, rounded
 from bsq.metrics.sets import FeatureSet
 
 
@@ -51,7 +51,7 @@ def moments_of(
         raise DataError(f"moments need at least 2 pictures, got {len(samples)}; --features none writes pictures alone")
     pooled, spatial = FeatureSet({"moments"}), FeatureSet({"spatial moments"})
     for number, picture in enumerate(pictures(samples), 1):
-        features = network.pictures(as_pixels(picture[None])[:, :, 0])
+        features = network.pictures(rounded(as_pixels(picture[None])[:, :, 0], "uint8"))  # as `DistributionMeter` does
         pooled.add(features)
         if features.spatial is not None:
             spatial.add(features)

@@ -15,6 +15,7 @@ from bsq.bench.tables import strict_json, table, versions
 from bsq.data.files import Existing, write_file
 from bsq.evaluate.lines import Line, Measure, columns
 
+LARGE = 1e6  # values above, such as kernel distances in features of no fixed size, are shown with three digits
 LIBRARIES = ("bsq", "torch", "numpy", "pillow", "pytorch-msssim", "diffusers", "av")
 
 
@@ -51,6 +52,8 @@ def cell(value: float | None, measure: Measure) -> str:
             return "–"
         case float() if math.isinf(value):
             return "∞"
+        case float() if abs(value) >= LARGE:
+            return f"{value:.3g}"
         case _:
             return f"{value:.{measure.places}f}"
 

@@ -40,6 +40,7 @@ class EvaluationSettings(Settings):
         return whole | {
             "systems": [shown_spec(text) for text in self.systems],
             "data": [shown_path(text) for text in self.data],
+            "features": shown_spec(self.features),
         }
 
 

@@ -222,4 +222,6 @@ def _model(name: str, device: str) -> Tokenizer:
     try:
         return named_model(name, device)
     except CheckpointError as error:
+        if Path(name).exists():
+            raise
         raise CheckpointError(f"{error}. Systems are {GRAMMAR}") from error
