@@ -17,6 +17,7 @@ from bsq.data.pictures import open_picture, to_pixels, to_uint8
 from bsq.data.stored import Kind
 from bsq.errors import CheckpointError, DataError, EvaluationError, NumericsError, SettingsError
 from bsq.evaluate import share as shares
+from bsq.evaluate.lines import BITS
 from bsq.evaluate.processes import measure
 from bsq.evaluate.protocols import PROTOCOLS, Protocol, chosen_protocol
 from bsq.evaluate.report import as_json, markdown, write
@@ -233,10 +234,15 @@ def test_random_weights_are_for_speed_alone(photos: Path, monkeypatch: pytest.Mo
 
     small = autoencoders.SD_VAE | {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1}
     monkeypatch.setattr(autoencoders, "SD_VAE", small)
-    found = evaluate(settings(photos, "diffusers:random-sd-vae", rounds=1, timed=1, first=1))
-    (line,) = report_of(found, Form.RECONSTRUCTION).lines
+    systems = ("diffusers:random-sd-vae", "webp@q5")
+    found = evaluate(settings(photos, *systems, rounds=1, timed=1, protocol=Protocol(crop=32)))
+    assert found.systems[0].scores is None
+    line, _ = report_of(found, Form.RECONSTRUCTION).lines
+    assert line.value(BITS) == 64
     assert line.system == "diffusers:random-sd-vae (random weights: for speed only)"
     assert {score.measure.name for score in line.scores} == {"M params", "bits / 8×8", "bpp", "img/s"}
+    with pytest.raises(SettingsError, match="for speed alone; ask for --rounds"):
+        evaluate(settings(photos, *systems))
 
 
 def test_numbers_spread_evenly() -> None:

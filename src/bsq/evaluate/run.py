@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from bsq.data.streams import Refused
-from bsq.errors import DataError
+from bsq.errors import DataError, SettingsError
 from bsq.evaluate.data import UNREADABLE, Samples
 from bsq.evaluate.networks import checked_device
 from bsq.evaluate.processes import device_of, measure
 from bsq.evaluate.settings import EvaluationSettings
-from bsq.evaluate.share import Bench, Share, as_pixels, measure_share, open_bench
+from bsq.evaluate.share import Bench, Share, as_pixels, has_quality, measure_share, open_bench
 from bsq.evaluate.speed import Speed, time_systems
 from bsq.evaluate.systems.codecs import Aim, CodecSystem
 from bsq.evaluate.tally import SystemScores
@@ -27,7 +27,7 @@ Told = Callable[[int, int], None]
 @dataclass(frozen=True, eq=False)
 class SystemResult:
     """One system: what it is, what was measured, and its first frames of the samples shown (uint8, by number); `aim` is
-    that of a codec.
+    that of a codec, `scores` are None for random weights.
     """
 
     name: str
@@ -36,7 +36,7 @@ class SystemResult:
     currency: str
     parameters: int | None
     notes: tuple[str, ...]
-    scores: SystemScores
+    scores: SystemScores | None
     speed: Speed | None
     shown: dict[int, np.ndarray]
 
@@ -68,6 +68,7 @@ def evaluate(settings: EvaluationSettings, on_sample: Told = lambda done, total:
         bench = open_bench(settings, settings.device)
         total = len(bench.samples)
         check_count(settings, total)
+        check_speed(bench, settings)
         shown = evenly(total, settings.shown)
         share = measure(EvaluationWork(settings, shown), settings.processes, total, on_sample)
         refused = tuple(one for _, one in share.refused)
@@ -100,6 +101,7 @@ class EvaluationWork:
 
 
 def results(bench: Bench, share: Share, speeds: dict[str, Speed]) -> tuple[SystemResult, ...]:
+    tallies = share.tallies
     return tuple(
         SystemResult(
             name=system.name,
@@ -108,9 +110,9 @@ def results(bench: Bench, share: Share, speeds: dict[str, Speed]) -> tuple[Syste
             currency=system.currency,
             parameters=system.parameters,
             notes=system.notes,
-            scores=share.tallies[system.name].scores(share.references),
+            scores=tallies[system.name].scores(share.references) if system.name in tallies else None,
             speed=speeds.get(system.name),
-            shown=share.tallies[system.name].shown,
+            shown=tallies[system.name].shown if system.name in tallies else {},
         )
         for system in bench.systems
     )
@@ -134,6 +136,13 @@ def check_count(settings: EvaluationSettings, total: int) -> None:
             f"a Fréchet distance needs at least 2 pictures or clips, got {total}; "
             "give more, or leave it out with --features none"
         )
+
+
+def check_speed(bench: Bench, settings: EvaluationSettings) -> None:
+    """Raises SettingsError for random weights in a table that times nothing."""
+    random = [system.name for system in bench.systems if not has_quality(system)]
+    if random and not settings.rounds:
+        raise SettingsError(f"{random[0]} has random weights, for speed alone; ask for --rounds 1 or more")
 
 
 def measure_speed(bench: Bench, settings: EvaluationSettings) -> dict[str, Speed]:

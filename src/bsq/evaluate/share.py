@@ -18,6 +18,7 @@ from bsq.errors import NumericsError, SettingsError, ShapeError
 from bsq.evaluate.data import UNREADABLE, Samples, open_samples
 from bsq.evaluate.networks import Extractor, Perceptual, open_extractor, open_lpips
 from bsq.evaluate.settings import EvaluationSettings
+from bsq.evaluate.systems.autoencoders import SPEED_ONLY
 from bsq.evaluate.systems.base import Reconstructed, System
 from bsq.evaluate.systems.codecs import CodecSystem, LikeSystem, to_frames
 from bsq.evaluate.systems.spec import open_system
@@ -73,11 +74,16 @@ def check_systems(systems: Sequence[System]) -> None:
     names = [system.name for system in systems]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise SettingsError(f"two systems are called {twice!r}; name one of them, as in again={twice}")
-    leaders = {system.name for system in systems if leader_of(system) is None}
+    leaders = {system.name for system in systems if leader_of(system) is None and has_quality(system)}
     for system in systems:
         leader = leader_of(system)
         if leader is not None and leader not in leaders:
             raise SettingsError(f"{system.name} is held to {leader!r}, which is none of {', '.join(sorted(leaders))}")
+
+
+def has_quality(system: System) -> bool:
+    """Random weights are timed, and nothing else."""
+    return SPEED_ONLY not in system.notes
 
 
 def leader_of(system: System) -> str | None:
@@ -97,7 +103,7 @@ def measure_share(
     told: Callable[[], None] = lambda: None,
 ) -> Share:
     """Measures the samples of these numbers. Raises NumericsError when a system gives what is no number."""
-    share = Share({system.name: Tally() for system in bench.systems})
+    share = Share({system.name: Tally() for system in bench.systems if has_quality(system)})
     share.references = None if bench.extractor is None else FeatureSet({"moments"})
     for number in numbers:
         try:
@@ -112,11 +118,12 @@ def measure_one(bench: Bench, settings: EvaluationSettings, number: int, is_show
     """All systems on one sample; nothing is added before all have done their part."""
     name, frames = bench.samples.name(number), bench.samples.read(number)
     reference = as_pixels(frames)
-    again = reconstruct_all(bench.systems, reference, name)
+    systems = [system for system in bench.systems if has_quality(system)]
+    again = reconstruct_all(systems, reference, name)
     extract = None if bench.extractor is None else bench.extractor.extract
     distance = None if bench.perceptual is None else bench.perceptual.distance
     measured = {}
-    for system in bench.systems:
+    for system in systems:
         one = again[system.name]
         pixels = judged(one.pixels, settings)
         measured[system.name] = Measured(
@@ -130,7 +137,7 @@ def measure_one(bench: Bench, settings: EvaluationSettings, number: int, is_show
     features = None if extract is None else extract(reference)
     if features is not None and share.references is not None:
         share.references.add(features)
-    for system in bench.systems:
+    for system in systems:
         share.tallies[system.name].add(measured[system.name])
         if is_shown:
             share.tallies[system.name].show(number, again[system.name].pixels)

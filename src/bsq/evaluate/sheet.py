@@ -51,7 +51,7 @@ def tiles(evaluation: Evaluation, number: int) -> list[Tile]:
     height, width, _ = original.shape
     made = [Tile(original, evaluation.names[number], f"original, {width} by {height}")]
     for system in evaluation.systems:
-        if number in system.shown:
+        if number in system.shown and system.scores is not None:
             again = system.shown[number]
             likeness = f"{closeness(again, original):.2f} dB, on average {system.scores.bits_per_pixel:.3f} bpp"
             made.append(Tile(again, system.name, likeness))

@@ -6,9 +6,11 @@ time, encoding and decoding; a codec's search for its rate is left out, its file
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
@@ -21,9 +23,12 @@ from bsq.evaluate.systems.codecs import CodecSystem
 
 @dataclass(frozen=True)
 class Speed:
-    """`frames_per_second`: median over rounds, whole samples, encoding and decoding; a picture is one frame."""
+    """`frames_per_second`: median over rounds, whole samples, encoding and decoding; a picture is one frame.
+    `bits_per_pixel`: mean over the samples timed.
+    """
 
     frames_per_second: float
+    bits_per_pixel: float
     rounds: int
     samples: int
 
@@ -34,14 +39,13 @@ def time_systems(
     """By the systems' names. Samples are (1, 3, T, H, W). A first round that is not counted warms up."""
     frames = sum(sample.shape[2] for sample in samples)
     ready = [settled(systems, sample) for sample in samples]
+    rates = {system.name: run(ready, samples, system.name) for system in systems}
     seconds: dict[str, list[float]] = {system.name: [] for system in systems}
-    for number in range(rounds + 1):
-        for system in systems:
-            spent = seconds_of(lambda name=system.name: run(ready, samples, name))  # type: ignore[misc]
-            if number:
-                seconds[system.name].append(spent)
+    for _ in range(rounds):
+        for name, times in seconds.items():
+            times.append(seconds_of(partial(run, ready, samples, name)))
         told()
-    return {name: Speed(frames / median(times), rounds, len(samples)) for name, times in seconds.items()}
+    return {name: Speed(frames / median(seconds[name]), rates[name], rounds, len(samples)) for name in seconds}
 
 
 def settled(systems: Sequence[System], sample: Tensor) -> dict[str, System]:
@@ -61,12 +65,16 @@ def settled(systems: Sequence[System], sample: Tensor) -> dict[str, System]:
     return ready
 
 
-def run(ready: Sequence[dict[str, System]], samples: Sequence[Tensor], name: str) -> None:
+def run(ready: Sequence[dict[str, System]], samples: Sequence[Tensor], name: str) -> float:
+    """Bits per pixel."""
+    rates = []
     for systems, sample in zip(ready, samples, strict=True):
-        systems[name].reconstruct(sample)
+        bits = systems[name].reconstruct(sample).bits[0]
+        rates.append(bits / (sample[:, 0].numel()))
+    return math.fsum(rates) / len(rates)
 
 
-def seconds_of(work: Callable[[], None]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
     """Reconstructions come back on the CPU, so an accelerator has done its part by then."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -30,8 +30,8 @@ from bsq.evaluate.report import Report, given
 from bsq.evaluate.run import Evaluation, SystemResult
 from bsq.evaluate.settings import EvaluationSettings, shown_path
 from bsq.evaluate.sheet import contact_sheet
-from bsq.evaluate.systems.autoencoders import SPEED_ONLY
 from bsq.evaluate.systems.codecs import AtRate, LikeSystem
+from bsq.evaluate.tally import SystemScores
 
 TOKEN_PIXELS = 64  # of 8×8 pixels, the token of the paper's systems
 CONTACT_SHEET, CHART = "contact_sheet.webp", "chart.png"
@@ -63,13 +63,16 @@ def report_of(evaluation: Evaluation, form: Form, beside: tuple[Line, ...] = ())
 
 def measured_line(result: SystemResult, settings: EvaluationSettings, form: Form) -> Line:
     """What that form of table shows. Of random weights only what does not depend on them."""
-    scores, speed = result.scores, result.speed
+    rate = rate_of(result)
     costs = {
         PARAMETERS: None if result.parameters is None else result.parameters / 1e6,
-        BITS: None if form is Form.COMPRESSION else scores.bits_per_pixel * TOKEN_PIXELS,
-        BITS_PER_PIXEL: scores.bits_per_pixel,
-        SPEED: None if speed is None else speed.frames_per_second,
+        BITS: None if form is Form.COMPRESSION or rate is None else rate * TOKEN_PIXELS,
+        BITS_PER_PIXEL: rate,
+        SPEED: None if result.speed is None else result.speed.frames_per_second,
     }
+    scores, notes = result.scores, "; ".join(result.notes)
+    if scores is None:
+        return line(f"{result.name} ({notes})", costs.items(), remark=notes)
     quality = scores.quality
     values: dict[Measure, float | None] = {
         PSNR: quality.psnr,
@@ -78,20 +81,25 @@ def measured_line(result: SystemResult, settings: EvaluationSettings, form: Form
         MS_SSIM_3: scores.ms_ssim_3 if form is Form.VIDEO else None,
         lpips(settings.lpips): quality.lpips,
         frechet_measure(settings): scores.frechet,
-        CODE_USE: None if form is not Form.RECONSTRUCTION else code_use_percent(result),
+        CODE_USE: code_use_percent(scores) if form is Form.RECONSTRUCTION else None,
     }
-    if SPEED_ONLY in result.notes:
-        return line(f"{result.name} ({SPEED_ONLY})", costs.items(), remark=SPEED_ONLY)
-    return line(result.name, (*costs.items(), *values.items()), remark="; ".join(result.notes))
+    return line(result.name, (*costs.items(), *values.items()), remark=notes)
+
+
+def rate_of(result: SystemResult) -> float | None:
+    """Bits per pixel: mean over all samples, or, of random weights, over those timed."""
+    if result.scores is not None:
+        return result.scores.bits_per_pixel
+    return None if result.speed is None else result.speed.bits_per_pixel
 
 
 def frechet_measure(settings: EvaluationSettings) -> Measure:
     return frechet("rFVD" if settings.kind is Kind.VIDEOS else "rFID", settings.features)
 
 
-def code_use_percent(result: SystemResult) -> float | None:
+def code_use_percent(scores: SystemScores) -> float | None:
     """Of the codes that so many tokens could use at most."""
-    use = result.scores.code_use
+    use = scores.code_use
     if use is None or use.index is None:
         return None
     return 100 * use.index.used / min(use.index.codebook_size, use.tokens)
@@ -153,20 +161,20 @@ def steps(settings: EvaluationSettings) -> list[str]:
 
 def over_their_rate(evaluation: Evaluation) -> list[str]:
     """Codecs whose smallest files are above what they are held to."""
-    rates = {one.name: one.scores.bits_per_pixel for one in evaluation.systems}
+    rates = {one.name: rate_of(one) or 0.0 for one in evaluation.systems}
     told = []
     for one in evaluation.systems:
         match one.aim:
             case LikeSystem(leader):
-                rate = rates[leader]
-            case AtRate(rate):
+                limit = rates[leader]
+            case AtRate(limit):
                 pass
             case _:
                 continue
-        if one.scores.bits_per_pixel > rate:
+        if rates[one.name] > limit:
             told.append(
-                f"{one.name} is at {one.scores.bits_per_pixel:.4f} bpp, above the {rate:.4f} it is held to: the "
-                "smallest file of some pictures is larger."
+                f"{one.name} is at {rates[one.name]:.4f} bpp, above the {limit:.4f} it is held to: the smallest file "
+                "of some pictures is larger."
             )
     return told
 
