@@ -16,8 +16,11 @@ PANELS_A_ROW = 3
 
 
 def bars(lines: Sequence[Line]) -> bytes | None:
-    """A panel for each measure that can be better or worse, published rows pale. None where there is none."""
-    measures = [measure for measure in columns(lines) if measure.more_is_better is not None]
+    """A panel for each measure that can be better or worse and was measured here, published rows pale. None where there
+    is none.
+    """
+    here = [line for line in lines if not line.is_published]
+    measures = [measure for measure in columns(here) if measure.more_is_better is not None]
     if not measures:
         return None
     wide = min(PANELS_A_ROW, len(measures))
@@ -74,6 +77,8 @@ def quality_over_rate(lines: Sequence[Line]) -> bytes | None:
 
 
 def _short(name: str) -> str:
+    """Without remarks in brackets; of a long name the end, which says more."""
+    name = name.partition(" (")[0]
     return name if len(name) <= 30 else "…" + name[-29:]
 
 
