@@ -22,6 +22,7 @@ from bsq.evaluate.published import published
 from bsq.evaluate.reference import write_reference
 from bsq.evaluate.report import markdown, write
 from bsq.metrics import SqueezeNetwork, frechet_distance
+from bsq.metrics.features import Features
 from bsq.metrics.frechet import Moments
 
 
@@ -117,6 +118,36 @@ def test_a_broken_sample_is_named(sets: Path) -> None:
     with pytest.raises(Exception, match=r"broken\.png"):
         write_reference((str(sets / "reference"),), Protocol(), "none", sets / "new.npz", Existing.REFUSE)
     assert not (sets / "new.npz").exists()
+
+
+class SmallNetwork:
+    """Gives all that Inception gives, of few numbers."""
+
+    name, weights_sha256, label = "small", None, "not comparable: a test"
+
+    def pictures(self, pixels: torch.Tensor) -> Features:
+        small = torch.nn.functional.adaptive_avg_pool2d(pixels.double(), 2).flatten(1)
+        return Features(small, small[:, :6] ** 2, small[:, :5] * 3)
+
+
+def test_all_measures_of_the_suite(sets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("generation", "reference"):
+        monkeypatch.setattr(f"bsq.evaluate.{place}.open_features", lambda name, device: SmallNetwork())
+    write_samples(sets / "samples.npz", iter(batch(100, 12)), 12, existing=Existing.REPLACE)
+    found = run(sets)
+    scores = found.sets[0].scores
+    assert None not in (scores.fid, scores.sfid, scores.inception_score, scores.precision_recall, scores.kid)
+    assert found.left_out == ()
+    write_reference((str(sets / "reference"),), PROTOCOLS["adm"], "any", sets / "whole.npz", Existing.REFUSE)
+    with np.load(sets / "whole.npz") as whole:
+        np.savez(sets / "moments.npz", **{name: whole[name] for name in whole.files if name != "arr_0"})
+    stored = run(sets, "moments.npz").sets[0].scores
+    assert stored.sfid == pytest.approx(scores.sfid, rel=1e-9)
+    assert stored.inception_score == scores.inception_score
+    few = run(sets, first=5)
+    assert few.sets[0].scores.inception_score is None
+    assert "the inception score needs 10 samples or more, got 5" in few.left_out
+    assert "| sFID (squeeze) |" in markdown(generation_report(found))
 
 
 def test_the_report(sets: Path) -> None:

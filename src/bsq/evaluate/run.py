@@ -56,8 +56,8 @@ class Evaluation:
     names: dict[int, str]
 
 
-def evaluate(settings: EvaluationSettings, on_sample: Told = lambda done, total: None) -> Evaluation:
-    """Measures every system on every sample; `on_sample` is told (done, total).
+def evaluate(settings: EvaluationSettings, on_step: Told = lambda done, total: None) -> Evaluation:
+    """Measures every system on every sample; `on_step` is told (done, total) after each sample and round of timing.
 
     Raises SettingsError and CheckpointError for systems and networks, DataError for data that is empty or unreadable,
     and for one picture that is to have a Fréchet distance, NumericsError for a system that gives NaN, EvaluationError
@@ -70,11 +70,15 @@ def evaluate(settings: EvaluationSettings, on_sample: Told = lambda done, total:
         check_count(settings, total)
         check_speed(bench, settings)
         shown = evenly(total, settings.shown)
-        share = measure(EvaluationWork(settings, shown), settings.processes, total, on_sample)
+        work = EvaluationWork(settings, shown)
+        steps = total + settings.rounds
+        alone = OpenedWork(work, bench) if settings.processes == 1 else work
+        share = measure(alone, settings.processes, total, lambda done, _: on_step(done, steps))
         refused = tuple(one for _, one in share.refused)
         if not share.measured:
             raise DataError(f"none of {total} samples can be measured; the first: {refused[0].reason}")
-        speeds = measure_speed(bench, settings)
+        rounds = iter(range(total + 1, steps + 1))
+        speeds = measure_speed(bench, settings, lambda: on_step(next(rounds), steps))
     return Evaluation(
         settings=settings,
         samples=share.measured,
@@ -97,7 +101,21 @@ class EvaluationWork:
         settings = self.settings
         with threads(settings.threads):
             bench = open_bench(settings, device_of(settings.device, number))
-            return measure_share(bench, settings, self.shown, range(number, len(bench.samples), count), told)
+            return self.measured(bench, number, count, told)
+
+    def measured(self, bench: Bench, number: int, count: int, told: Callable[[], None]) -> Share:
+        return measure_share(bench, self.settings, self.shown, range(number, len(bench.samples), count), told)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedWork:
+    """The same in this process, where everything is open already."""
+
+    work: EvaluationWork
+    bench: Bench
+
+    def share(self, number: int, count: int, told: Callable[[], None]) -> Share:
+        return self.work.measured(self.bench, number, count, told)
 
 
 def results(bench: Bench, share: Share, speeds: dict[str, Speed]) -> tuple[SystemResult, ...]:
@@ -145,12 +163,12 @@ def check_speed(bench: Bench, settings: EvaluationSettings) -> None:
         raise SettingsError(f"{random[0]} has random weights, for speed alone; ask for --rounds 1 or more")
 
 
-def measure_speed(bench: Bench, settings: EvaluationSettings) -> dict[str, Speed]:
+def measure_speed(bench: Bench, settings: EvaluationSettings, told: Callable[[], None]) -> dict[str, Speed]:
     """On the first samples that can be read."""
     if not settings.rounds:
         return {}
     samples = [as_pixels(frames) for frames in readable(bench.samples, settings.timed)]
-    return time_systems(bench.systems, samples, settings.rounds)
+    return time_systems(bench.systems, samples, settings.rounds, told)
 
 
 def readable(samples: Samples, most: int) -> Iterator[np.ndarray]:
