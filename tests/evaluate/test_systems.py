@@ -184,6 +184,35 @@ def test_diffusers_from_a_folder(name: str, tmp_path: Path) -> None:
     assert torch.allclose(system.reconstruct(picture()[:1]).pixels[:, :, 0], wanted, atol=1e-6)
 
 
+def test_diffusers_in_a_subfolder_and_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = pytest.importorskip("diffusers.models")
+    shape = {"block_out_channels": (8,), "norm_num_groups": 4, "layers_per_block": 1, "latent_channels": 4}
+    models.AutoencoderKL(**shape).save_pretrained(tmp_path / "pipeline" / "vae")
+    assert open_diffusers("x", str(tmp_path / "pipeline")).currency == "16-bit floats"
+    asked = []
+
+    def fetched(repository: str, allow_patterns: list[str]) -> str:
+        asked.append((repository, *allow_patterns))
+        return str(tmp_path / "pipeline")
+
+    monkeypatch.setattr("bsq.evaluate.systems.autoencoders.snapshot_download", fetched)
+    assert open_diffusers("x", "owner/name/vae").stride == 1
+    assert asked == [("owner/name", "vae/config.json", "vae/diffusion_pytorch_model*.safetensors")]
+
+
+def test_a_hub_that_cannot_be_reached() -> None:
+    with pytest.raises(CheckpointError, match="no folder 'nobody/nothing', and the hub did not give it"):
+        open_diffusers("x", "nobody/nothing")
+
+
+def test_pickled_weights_of_diffusers_are_not_read(tmp_path: Path) -> None:
+    models = pytest.importorskip("diffusers.models")
+    shape = {"block_out_channels": (8,), "norm_num_groups": 4, "layers_per_block": 1, "latent_channels": 4}
+    models.AutoencoderKL(**shape).save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(CheckpointError, match="cannot be read as a AutoencoderKL"):
+        open_diffusers("x", str(tmp_path))
+
+
 def test_what_is_no_diffusers_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         open_diffusers("x", str(tmp_path))
