@@ -156,6 +156,23 @@ def test_frames_alone(tiny_tokenizer: Tokenizer) -> None:
     assert found.codes.shape == tiny_tokenizer.encode(pixels).shape
 
 
+def test_clips_longer_than_a_table_of_frames_go_in_stretches() -> None:
+    torch.manual_seed(0)
+    places = {"kind": "learned", "rows": 5, "columns": 7, "frames": 2}
+    body = {"width": 16, "depth": 1, "head_width": 8, "positions": places, "time": "full"}
+    content = {"patch": 8, "quantizer": {"kind": "bsq", "bits": 6}, "encoder": body, "decoder": body}
+    model = Tokenizer(TokenizerSettings.model_validate(content)).eval()
+    system = TokenizerSystem("tabled", model)
+    pixels = picture(frames=3)
+    assert check(system, pixels) == (3 * 35 * 6.0,) * 2
+    found = system.reconstruct(pixels)
+    assert torch.equal(found.pixels[:1, :, :2], model.reconstruct(pixels[:1, :, :2]))
+    assert torch.equal(found.pixels[:1, :, 2:], model.reconstruct(pixels[:1, :, 2:]))
+    assert found.codes is not None
+    assert found.codes.shape == (2, 3, 5, 7, 6)
+    assert "full attention" in system.description
+
+
 def test_names_of_rows() -> None:
     assert parse_named("LFQ=runs/lfq@18").label == "LFQ"
     assert parse_named("LFQ=runs/lfq@18").spec == TokenizerSpec("runs/lfq", 18, False)
