@@ -72,7 +72,7 @@ def test_a_reference_and_samples_beside_it(folder: Path) -> None:
         (["-s", "webp"], 2, "a codec needs a quality"),
         (["-s", "webp@q50", "-p", "best"], 2, "no protocol 'best'"),
         (["-s", "webp@q50", "--set", "sharp=1"], 2, "sharp: Extra inputs"),
-        (["-s", "webp@q50", "--compare", "published"], 2, "nothing was published"),
+        (["-s", "webp@q50", "--compare", "published"], 2, "no row of a reconstruction table was published"),
         (["-s", "webp@q50", "--features", "x"], 2, "no feature network 'x'"),
         (["-s", "webp@q50", "--first", "1"], 7, "at least 2 pictures"),
     ],

@@ -17,14 +17,14 @@ from bsq.data.pictures import open_picture, to_pixels, to_uint8
 from bsq.data.stored import Kind
 from bsq.errors import CheckpointError, DataError, EvaluationError, NumericsError, SettingsError
 from bsq.evaluate import share as shares
-from bsq.evaluate.lines import BITS
+from bsq.evaluate.lines import BITS, Form
 from bsq.evaluate.processes import measure
 from bsq.evaluate.protocols import PROTOCOLS, Protocol, chosen_protocol
 from bsq.evaluate.report import as_json, markdown, write
 from bsq.evaluate.run import Evaluation, evaluate, evenly
 from bsq.evaluate.settings import EvaluationSettings
 from bsq.evaluate.systems.base import Reconstructed
-from bsq.evaluate.tables import CHART, CONTACT_SHEET, Form, report_of
+from bsq.evaluate.tables import CHART, CONTACT_SHEET, report_of
 from bsq.frozen import load_lpips
 from bsq.metrics import psnr, ssim
 from bsq.tokenizer import Tokenizer
@@ -227,6 +227,16 @@ def test_reports(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "out" / CONTACT_SHEET) as sheet:
         assert sheet.width > 3 * 256
     assert report_of(found, Form.COMPRESSION).pictures[CHART] != report.pictures[CHART]
+
+
+def test_reports_name_no_folders(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
+    found = evaluate(settings(photos, f"{tiny_model}@6", f"webp@as:{tiny_model}@6"))
+    report = report_of(found, Form.RECONSTRUCTION, ())
+    told = markdown(report) + json.dumps(as_json(report))
+    assert [line.system for line in report.lines] == ["tiny@6", "webp@as:tiny@6"]
+    assert str(tiny_model.parent) not in told
+    assert str(photos.parent) not in told
+    assert "held to" in told
 
 
 def test_random_weights_are_for_speed_alone(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_a_changed_protocol_says_so_and_has_no_published_rows() -> None:
     changed = chosen_protocol("imagenet-256", ["resize=bicubic", "protocol.crop=64"])
     assert (changed.resize, changed.crop, changed.short_side) == ("bicubic", 64, 256)
     assert changed.name == "imagenet-256 with resize=bicubic, crop=64"
-    assert changed.published is None
+    assert changed.published == ()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from bsq.errors import SettingsError
-from bsq.evaluate.lines import BITS, BITS_PER_PIXEL, PSNR, columns, frechet, line, lpips
+from bsq.evaluate.lines import BITS, BITS_PER_PIXEL, PSNR, Form, columns, frechet, line, lpips
 from bsq.evaluate.protocols import PROTOCOLS, Protocol, PublishedTable
 from bsq.evaluate.published import ALEX, ORIGIN, RFID, published, published_beside
 
@@ -17,7 +17,7 @@ def test_every_table_has_rows_that_say_where_they_are_from(table: PublishedTable
     lines = published(table)
     assert len(lines) >= 4
     assert all(line.is_published and line.origin == ORIGIN for line in lines)
-    assert any(protocol.published == table for protocol in PROTOCOLS.values())
+    assert any(table in protocol.published for protocol in PROTOCOLS.values())
 
 
 def test_some_numbers() -> None:
@@ -30,9 +30,14 @@ def test_some_numbers() -> None:
 
 
 def test_only_beside_the_same_protocol() -> None:
-    assert published_beside(PROTOCOLS["kodak"]) == published("kodak")
-    with pytest.raises(SettingsError, match="nothing was published by the protocol 'native'"):
-        published_beside(Protocol())
+    assert published_beside(Form.COMPRESSION, PROTOCOLS["kodak"]) == published("kodak")
+    small = PROTOCOLS["imagenet-128"]
+    assert published_beside(Form.RECONSTRUCTION, small) == published("imagenet-128-quantizers")
+    assert published_beside(Form.GENERATION, small) == published("imagenet-128-generation")
+    with pytest.raises(SettingsError, match="by the protocol 'native'; there are rows of imagenet-256, imagenet-128"):
+        published_beside(Form.RECONSTRUCTION, Protocol())
+    with pytest.raises(SettingsError, match=r"of a compression table .* there are rows of kodak"):
+        published_beside(Form.COMPRESSION, small)
 
 
 def test_values_of_two_networks_never_share_a_column() -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from bsq.evaluate.lines import Form
 from bsq.evaluate.protocols import PROTOCOLS
 from bsq.evaluate.published import published_beside
 from bsq.evaluate.systems.codecs import LikeSystem
@@ -50,7 +51,7 @@ def test_every_row_is_a_system(script: ModuleType, tmp_path: Path) -> None:
                 case CodecSpec(aim=LikeSystem(leader)):
                     assert leader in labels
         if "--protocol" in words:
-            assert published_beside(PROTOCOLS[words[words.index("--protocol") + 1]])
+            assert published_beside(Form[words[1].upper()], PROTOCOLS[words[words.index("--protocol") + 1]])
     kodak = next(task for task in tasks if task.name == "kodak")
     assert f"lfq-18={tmp_path / 'models' / 'lfq-18' / 'model'}" in kodak.arguments
 

@@ -104,7 +104,7 @@ GENERATION: dict[str, Any] = {"samples": ("pictures",), "reference": "others", "
 
 TABLE: list[Row] = [
     *rows(Protocol, prepare, PROTOCOL, name="mine", resize="bicubic", short_side=24, crop=12, frames=4, frame_rate=8.0),
-    *rows(Protocol, prepare, PROTOCOL, samples=7, reference="others", published="kodak", remarks="none"),
+    *rows(Protocol, prepare, PROTOCOL, samples=7, reference="others", published=("kodak",), remarks="none"),
     *rows(Protocol, prepare, PROTOCOL, rounding="uint8"),
     *rows(EvaluationSettings, compare, EVALUATION, systems=("webp@q30",), data=("others",), kind=Kind.VIDEOS),
     *rows(EvaluationSettings, compare, EVALUATION, protocol=Protocol(crop=32), lpips="squeeze", features="squeeze"),

@@ -13,10 +13,9 @@ from bsq.cli.bench_video import show_table
 from bsq.cli.failures import say
 
 if TYPE_CHECKING:
-    from bsq.evaluate.lines import Line
+    from bsq.evaluate.lines import Form, Line
     from bsq.evaluate.protocols import Protocol
     from bsq.evaluate.report import Report
-    from bsq.evaluate.tables import Form
 
 evaluate = typer.Typer(help="The tables of the paper, for every system in them.", no_args_is_help=True)
 
@@ -110,7 +109,7 @@ def reconstruction(
     device: Device = "cpu",
 ) -> None:
     """What systems keep of pictures: parameters, bits, pictures a second, PSNR, SSIM, LPIPS, Fréchet distance."""
-    from bsq.evaluate.tables import Form
+    from bsq.evaluate.lines import Form
 
     asked = asked_for(locals())
     measure(asked, protocol, changes, compare, output, Form.RECONSTRUCTION)
@@ -135,7 +134,7 @@ def compression(
     device: Device = "cpu",
 ) -> None:
     """Quality at real rates: bits per pixel, PSNR, MS-SSIM, LPIPS."""
-    from bsq.evaluate.tables import Form
+    from bsq.evaluate.lines import Form
 
     asked = asked_for(locals())
     measure(asked, protocol, changes, compare, output, Form.COMPRESSION)
@@ -161,7 +160,7 @@ def video(
 ) -> None:
     """What systems keep of clips: PSNR, SSIM, LPIPS of frames, Fréchet video distance."""
     from bsq.data.stored import Kind
-    from bsq.evaluate.tables import Form
+    from bsq.evaluate.lines import Form
 
     asked = asked_for(locals()) | {"kind": Kind.VIDEOS}
     measure(asked, protocol, changes, compare, output, Form.VIDEO)
@@ -187,10 +186,11 @@ def generation(
     """Generated pictures beside real ones: FID, sFID, inception score, precision, recall, KID."""
     from bsq.evaluate.generated import generation_report
     from bsq.evaluate.generation import GenerationSettings, evaluate_generation
+    from bsq.evaluate.lines import Form
     from bsq.evaluate.protocols import chosen_protocol
 
     chosen = chosen_protocol(protocol, changes or ())
-    beside = published_lines(compare, chosen)
+    beside = published_lines(compare, Form.GENERATION, chosen)
     settings = GenerationSettings(
         samples=tuple(samples),
         reference=reference,
@@ -250,7 +250,7 @@ def measure(
     from bsq.evaluate.tables import report_of
 
     chosen = chosen_protocol(protocol, changes or ())
-    beside = published_lines(compare, chosen)
+    beside = published_lines(compare, form, chosen)
     settings = EvaluationSettings.model_validate(asked | {"protocol": chosen})
     with counting(", ".join(settings.data)) as told:
         measured = run(settings, told)
@@ -258,14 +258,14 @@ def measure(
     tell_skipped([(one.name, one.reason) for one in measured.refused], "samples")
 
 
-def published_lines(compare: Compare, protocol: Protocol) -> tuple[Line, ...]:
+def published_lines(compare: Compare, form: Form, protocol: Protocol) -> tuple[Line, ...]:
     from bsq.evaluate.published import published_beside
 
     match compare:
         case Compare.nothing:
             return ()
         case Compare.published:
-            return published_beside(protocol)
+            return published_beside(form, protocol)
         case _:
             raise AssertionError(compare)
 

@@ -9,8 +9,8 @@ from bsq.evaluate.generation import Generation, SetScores
 from bsq.evaluate.lines import INCEPTION_SCORE, PRECISION, RECALL, Line, Measure, frechet, line
 from bsq.evaluate.published import ORIGIN
 from bsq.evaluate.report import Report
-from bsq.evaluate.settings import shown_path, shown_spec
 from bsq.evaluate.sheet import Tile, grid, stacked
+from bsq.evaluate.systems.names import shown_path, shown_spec
 from bsq.evaluate.tables import CHART, CONTACT_SHEET
 
 

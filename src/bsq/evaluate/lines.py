@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Form(Enum):
+    """Which of the paper's tables."""
+
+    RECONSTRUCTION = "Reconstruction"
+    VIDEO = "Video"
+    COMPRESSION = "Compression"
+    GENERATION = "Generation"
+
 
 MEASURED = "measured"
 PUBLISHED_NETWORKS = ("inception", "stylegan", "i3d")

@@ -68,9 +68,9 @@ class SampleFile:
                 self._next += 1
             data = self._stream.read(length)
         except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
-            raise DataError(f"{self.path} is damaged at sample {number}: {error}") from error
+            raise DataError(f"{self.path.name} is damaged at sample {number}: {error}") from error
         if len(data) != length:
-            raise DataError(f"{self.path} ends at sample {number} of {self.count}")
+            raise DataError(f"{self.path.name} ends at sample {number} of {self.count}")
         self._next += 1
         return np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3)
 

@@ -40,7 +40,7 @@ class Protocol(Settings):
     frame_rate: PositiveFloat | None = None
     samples: PositiveInt | None = None
     reference: str = "the pictures given"
-    published: PublishedTable | None = None
+    published: tuple[PublishedTable, ...] = ()
     remarks: str = ""
 
     @model_validator(mode="after")
@@ -72,7 +72,7 @@ PROTOCOLS = {
             crop=256,
             samples=50_000,
             reference="ImageNet-1k val",
-            published="imagenet-256",
+            published=("imagenet-256",),
         ),
         Protocol(
             name="imagenet-128",
@@ -81,7 +81,7 @@ PROTOCOLS = {
             crop=128,
             samples=50_000,
             reference="ImageNet-1k val",
-            published="imagenet-128-quantizers",
+            published=("imagenet-128-quantizers", "imagenet-128-generation"),
         ),
         Protocol(
             name="coco-256",
@@ -99,7 +99,7 @@ PROTOCOLS = {
             frames=16,
             samples=3_783,
             reference="UCF-101, test split 1",
-            published="ucf101",
+            published=("ucf101",),
             remarks="how the paper samples and resizes clips is not published: here the middle 16 frames at the "
             "video's own rate, Lanczos",
         ),
@@ -108,7 +108,7 @@ PROTOCOLS = {
             rounding="uint8",
             samples=24,
             reference="Kodak, whole pictures",
-            published="kodak",
+            published=("kodak",),
             remarks="everything is measured as 8-bit pictures, as files of codecs are",
         ),
         Protocol(
@@ -116,7 +116,7 @@ PROTOCOLS = {
             rounding="uint8",
             samples=50_000,
             reference="the reference batch given",
-            published="imagenet-128-generation",
+            published=("imagenet-128-generation",),
             remarks="the suite of guided-diffusion: FID, sFID, inception score, precision, recall of uint8 samples",
         ),
     )
@@ -139,7 +139,7 @@ def chosen_protocol(name: str, overrides: list[str] | tuple[str, ...] = ()) -> P
     if not changes:
         return PROTOCOLS[name]
     told = ", ".join(f"{field}={value}" for field, value in changes.items())
-    base = PROTOCOLS[name].model_dump() | {"name": f"{name} with {told}", "published": None}
+    base = PROTOCOLS[name].model_dump() | {"name": f"{name} with {told}", "published": ()}
     return Protocol.model_validate(base | changes)
 
 

@@ -20,13 +20,14 @@ from bsq.evaluate.lines import (
     PSNR,
     RECALL,
     SSIM,
+    Form,
     Line,
     Measure,
     frechet,
     line,
     lpips,
 )
-from bsq.evaluate.protocols import Protocol, PublishedTable
+from bsq.evaluate.protocols import PROTOCOLS, Protocol, PublishedTable
 
 ORIGIN = "published, arXiv:2406.07548"
 ALEX = lpips("alex")
@@ -94,14 +95,30 @@ def published(table: PublishedTable) -> tuple[Line, ...]:
             raise SettingsError(f"no published table {table!r}")
 
 
-def published_beside(protocol: Protocol) -> tuple[Line, ...]:
-    """Those measured by this protocol. Raises SettingsError where there are none."""
-    if protocol.published is None:
+def published_beside(form: Form, protocol: Protocol) -> tuple[Line, ...]:
+    """The rows of that form of table that were measured by this protocol. Raises SettingsError where there are none."""
+    fitting = [table for table in tables_of(form) if table in protocol.published]
+    if not fitting:
+        there = [name for name, one in PROTOCOLS.items() if set(one.published) & set(tables_of(form))]
         raise SettingsError(
-            f"nothing was published by the protocol {protocol.name!r}; rows there are of imagenet-256, imagenet-128, "
-            "ucf101, kodak and, for generation, adm"
+            f"no row of a {form.value.lower()} table was published by the protocol {protocol.name!r}; there are rows "
+            f"of {', '.join(there)}"
         )
-    return published(protocol.published)
+    return published(fitting[0])
+
+
+def tables_of(form: Form) -> tuple[PublishedTable, ...]:
+    match form:
+        case Form.RECONSTRUCTION:
+            return ("imagenet-256", "imagenet-128-quantizers")
+        case Form.VIDEO:
+            return ("ucf101",)
+        case Form.COMPRESSION:
+            return ("kodak",)
+        case Form.GENERATION:
+            return ("imagenet-128-generation",)
+        case _:
+            raise AssertionError(form)
 
 
 def _lines(rows: Sequence[tuple[str, Values]], measures: Sequence[Measure]) -> tuple[Line, ...]:

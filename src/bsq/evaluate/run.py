@@ -18,6 +18,7 @@ from bsq.evaluate.settings import EvaluationSettings
 from bsq.evaluate.share import Bench, Share, as_pixels, has_quality, measure_share, open_bench
 from bsq.evaluate.speed import Speed, time_systems
 from bsq.evaluate.systems.codecs import Aim, CodecSystem
+from bsq.evaluate.systems.names import shown_spec
 from bsq.evaluate.tally import SystemScores
 from bsq.metrics.distribution import few
 
@@ -122,7 +123,7 @@ def results(bench: Bench, share: Share, speeds: dict[str, Speed]) -> tuple[Syste
     tallies = share.tallies
     return tuple(
         SystemResult(
-            name=system.name,
+            name=shown_spec(system.name),
             aim=system.aim if isinstance(system, CodecSystem) else None,
             description=system.description,
             currency=system.currency,

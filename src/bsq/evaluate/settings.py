@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from bsq.data.stored import Kind
 from bsq.evaluate.protocols import Protocol
+from bsq.evaluate.systems.names import shown_path, shown_spec
 from bsq.settings import Settings
 
 
@@ -42,17 +42,3 @@ class EvaluationSettings(Settings):
             "data": [shown_path(text) for text in self.data],
             "features": shown_spec(self.features),
         }
-
-
-def shown_path(text: str) -> str:
-    """The last part of an absolute path."""
-    return PurePath(text).name or text if text.startswith(("/", "~", "..")) else text
-
-
-def shown_spec(text: str) -> str:
-    """A system with the folders of this machine left out: "LFQ=…/lfq-18@18" for "LFQ=/data/runs/lfq-18@18"."""
-    label, sign, rest = text.partition("=")
-    head, colon, path = rest.partition(":") if sign else text.partition(":")
-    name = path if colon else (rest if sign else text)
-    short = f"…/{PurePath(name).name}" if name.startswith(("/", "~", "..")) else name
-    return f"{label}{sign}" * bool(sign) + f"{head}{colon}" * bool(colon) + short

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
-from bsq.bench.ours import shown_name
 from bsq.data.stored import Kind
 from bsq.evaluate.charts import bars, quality_over_rate
 from bsq.evaluate.lines import (
@@ -19,6 +17,7 @@ from bsq.evaluate.lines import (
     PSNR,
     SPEED,
     SSIM,
+    Form,
     Line,
     Measure,
     frechet,
@@ -28,28 +27,21 @@ from bsq.evaluate.lines import (
 from bsq.evaluate.published import ORIGIN
 from bsq.evaluate.report import Report, given
 from bsq.evaluate.run import Evaluation, SystemResult
-from bsq.evaluate.settings import EvaluationSettings, shown_path
+from bsq.evaluate.settings import EvaluationSettings
 from bsq.evaluate.sheet import contact_sheet
 from bsq.evaluate.systems.codecs import AtRate, LikeSystem
+from bsq.evaluate.systems.names import shown_path, shown_spec
 from bsq.evaluate.tally import SystemScores
 
 TOKEN_PIXELS = 64  # of 8×8 pixels, the token of the paper's systems
 CONTACT_SHEET, CHART = "contact_sheet.webp", "chart.png"
 
 
-class Form(Enum):
-    """Which of the paper's tables."""
-
-    RECONSTRUCTION = "Reconstruction"
-    VIDEO = "Video"
-    COMPRESSION = "Compression"
-
-
 def report_of(evaluation: Evaluation, form: Form, beside: tuple[Line, ...] = ()) -> Report:
     """`beside` are published lines."""
     lines = (*(measured_line(one, evaluation.settings, form) for one in evaluation.systems), *beside)
     settings = evaluation.settings
-    data = ", ".join(shown_path(shown_name(source)) for source in settings.data)
+    data = ", ".join(shown_path(source) for source in settings.data)
     word = "clips" if settings.kind is Kind.VIDEOS else "pictures"
     pictures = {CONTACT_SHEET: contact_sheet(evaluation), CHART: charted(form)(lines)}
     return Report(
@@ -107,7 +99,7 @@ def code_use_percent(scores: SystemScores) -> float | None:
 
 def charted(form: Form) -> Callable[[tuple[Line, ...]], bytes | None]:
     match form:
-        case Form.RECONSTRUCTION | Form.VIDEO:
+        case Form.RECONSTRUCTION | Form.VIDEO | Form.GENERATION:
             return bars
         case Form.COMPRESSION:
             return quality_over_rate
@@ -166,7 +158,7 @@ def over_their_rate(evaluation: Evaluation) -> list[str]:
     for one in evaluation.systems:
         match one.aim:
             case LikeSystem(leader):
-                limit = rates[leader]
+                limit = rates[shown_spec(leader)]
             case AtRate(limit):
                 pass
             case _:

@@ -23,6 +23,7 @@ from bsq.data.pictures import to_pixels, to_uint8
 from bsq.errors import SettingsError
 from bsq.evaluate.systems.base import Reconstructed
 from bsq.evaluate.systems.fitting import clip_of, frames_of, one_by_one
+from bsq.evaluate.systems.names import shown_spec
 
 FRAME_RATE = Fraction(25)  # encoders of videos want one; a clip has none of its own here
 
@@ -195,7 +196,7 @@ def words(aim: Aim) -> str:
         case AtRate(rate):
             return f"largest file of each picture or clip of at most {rate:g} bpp"
         case LikeSystem(leader):
-            return f"largest file of each picture or clip of at most the bits of {leader}"
+            return f"largest file of each picture or clip of at most the bits of {shown_spec(leader)}"
         case WithinBits(bits):
             return f"largest file of at most {bits:g} bits"
         case _:
