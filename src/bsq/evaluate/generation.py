@@ -104,7 +104,7 @@ def evaluate_generation(
     seen = measure(GenerationWork(settings, measures), settings.processes, total, on_sample)
     scored = []
     for name, samples in sets.items():
-        meter = meter_of(settings, measures, network, references is None)
+        meter = DistributionMeter(network, measures, "uint8", statistics_of(settings, references))
         meter.references.merge(seen.references)
         meter.samples.merge(seen.sets[name])
         scored.append(SetScores(name, meter.result(), some(samples, settings.shown)))
@@ -117,11 +117,9 @@ def evaluate_generation(
     )
 
 
-def meter_of(
-    settings: GenerationSettings, measures: tuple[Measure, ...], network: FeatureNetwork, stored: bool
-) -> DistributionMeter:
-    """`stored`: whether the reference is a file of moments alone."""
-    return DistributionMeter(network, measures, "uint8", settings.reference if stored else None)
+def statistics_of(settings: GenerationSettings, references: Samples | None) -> str | None:
+    """The reference, where it is a file of moments alone."""
+    return settings.reference if references is None else None
 
 
 @dataclass(frozen=True)
@@ -137,14 +135,15 @@ class GenerationWork:
             network = open_features(settings.features, device_of(settings.device, number))
             assert network is not None
             references = open_references(settings)
-            real = meter_of(settings, self.measures, network, references is None)
+            statistics = statistics_of(settings, references)
+            real = DistributionMeter(network, self.measures, "uint8", statistics)
             seen = Seen(real.references, {})
             if references is not None:
                 numbers = range(number, len(references), count)
                 feed(real.add_references, references, numbers, seen.refused, told)
             for name, path in named_sets(settings.samples).items():
                 samples = open_set(settings, path)
-                meter = meter_of(settings, self.measures, network, references is None)
+                meter = DistributionMeter(network, self.measures, "uint8", statistics)
                 feed(meter.add_samples, samples, range(number, len(samples), count), seen.refused, told)
                 seen.sets[name] = meter.samples
         return seen

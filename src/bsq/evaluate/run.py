@@ -142,7 +142,8 @@ def networks(bench: Bench, share: Share) -> tuple[str, ...]:
     told = [] if bench.perceptual is None else [bench.perceptual.words]
     if bench.extractor is not None and share.references is not None:
         moments = share.references.moments()
-        told += [f"Fréchet distance in features of {bench.extractor.words}", *few("Fréchet distance", moments, moments)]
+        told += [f"Fréchet distance of reconstructions rounded to 8 bits, in features of {bench.extractor.words}"]
+        told += few("Fréchet distance", moments, moments)
     return tuple(told)
 
 

@@ -107,14 +107,14 @@ def measure_share(
     share.references = None if bench.extractor is None else FeatureSet({"moments"})
     for number in numbers:
         try:
-            measure_one(bench, settings, number, number in shown, share)
+            measure_one(bench, settings, shown, number, share)
         except (*UNREADABLE, ShapeError) as error:
             share.refused.append((number, Refused(bench.samples.name(number), str(error))))
         told()
     return share
 
 
-def measure_one(bench: Bench, settings: EvaluationSettings, number: int, is_shown: bool, share: Share) -> None:
+def measure_one(bench: Bench, settings: EvaluationSettings, shown: Sequence[int], number: int, share: Share) -> None:
     """All systems on one sample; nothing is added before all have done their part."""
     name, frames = bench.samples.name(number), bench.samples.read(number)
     reference = as_pixels(frames)
@@ -139,9 +139,9 @@ def measure_one(bench: Bench, settings: EvaluationSettings, number: int, is_show
         share.references.add(features)
     for system in systems:
         share.tallies[system.name].add(measured[system.name])
-        if is_shown:
+        if number in shown:
             share.tallies[system.name].show(number, again[system.name].pixels)
-    if is_shown:
+    if number in shown:
         share.shown[number], share.names[number] = frames[0], name
     share.measured += 1
 
