@@ -165,6 +165,9 @@ class Broken:
     def reconstruct(self, pixels: torch.Tensor) -> Reconstructed:
         return Reconstructed(self.pixels, (1.0,))
 
+    def reconstruct_together(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.pixels
+
 
 def test_a_system_that_gives_no_numbers() -> None:
     pixels = torch.zeros(1, 3, 1, 16, 16)
@@ -194,11 +197,23 @@ def test_shares_are_added_up() -> None:
 
 
 def test_speed_is_measured_by_turns(photos: Path, tiny_model: Path) -> None:
-    found = evaluate(settings(photos, str(tiny_model), "jpeg@0.8bpp", "webp@as:jpeg@0.8bpp", rounds=2, timed=2))
+    square = Protocol(crop=40)
+    systems = (str(tiny_model), "jpeg@0.8bpp", "webp@as:jpeg@0.8bpp")
+    found = evaluate(settings(photos, *systems, rounds=2, timed=2, batch=2, protocol=square))
     for one in found.systems:
         assert one.speed is not None
-        assert (one.speed.rounds, one.speed.samples) == (2, 2)
+        assert (one.speed.rounds, one.speed.batch) == (2, 2)
         assert one.speed.frames_per_second > 0
+    assert [one.speed.samples for one in found.systems if one.speed] == [4] * 3
+    with pytest.raises(DataError, match="a batch of 9 cannot be timed: 5 samples are of one size"):
+        evaluate(settings(photos, "jpeg@q30", rounds=1, batch=9, protocol=square))
+
+
+def test_batches_change_no_number_of_quality(photos: Path, tiny_model: Path) -> None:
+    square = Protocol(crop=40)
+    one = evaluate(settings(photos, str(tiny_model), protocol=square, rounds=1))
+    four = evaluate(settings(photos, str(tiny_model), protocol=square, rounds=1, batch=4))
+    assert np.array_equal(numbers(one), numbers(four), equal_nan=True)
 
 
 def test_reports(photos: Path, tiny_model: Path, tmp_path: Path) -> None:

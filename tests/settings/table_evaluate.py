@@ -65,7 +65,7 @@ def compare(settings: EvaluationSettings, folder: Path) -> Any:
     with mock.patch("bsq.evaluate.run.measure", counted):
         changed = settings.model_copy(update={"data": source})
         found = evaluate(changed, lambda *_: threads.append(torch.get_num_threads()))
-    speeds = [(one.speed.rounds, one.speed.samples) if one.speed else None for one in found.systems]
+    speeds = [(one.speed.rounds, one.speed.samples, one.speed.batch) if one.speed else None for one in found.systems]
     return [(one.name, one.scores) for one in found.systems], found.shown, speeds, threads, shares
 
 
@@ -108,7 +108,9 @@ TABLE: list[Row] = [
     *rows(Protocol, prepare, PROTOCOL, rounding="uint8"),
     *rows(EvaluationSettings, compare, EVALUATION, systems=("webp@q30",), data=("others",), kind=Kind.VIDEOS),
     *rows(EvaluationSettings, compare, EVALUATION, protocol=Protocol(crop=32), lpips="squeeze", features="squeeze"),
-    *rows(EvaluationSettings, compare, EVALUATION, first=1, shown=2, timed=2, rounds=2, threads=2, processes=2),
+    *rows(
+        EvaluationSettings, compare, EVALUATION, first=1, shown=2, timed=2, batch=2, rounds=2, threads=2, processes=2
+    ),
     *rows(EvaluationSettings, compare, EVALUATION, device="abacus"),
     *rows(GenerationSettings, generate, GENERATION, samples=("more",), reference="more", first=1, shown=2),
     *rows(GenerationSettings, generate, GENERATION, protocol=Protocol(crop=32), features="none", device="abacus"),

@@ -84,7 +84,8 @@ Features = Annotated[
 First = Annotated[int | None, typer.Option("--first", metavar="N", min=1, help="Only the first N samples.")]
 Shown = Annotated[int, typer.Option("--show", metavar="N", min=0, help="Samples on the contact sheet.")]
 Rounds = Annotated[int, typer.Option("--rounds", metavar="N", min=0, help="Times each system is timed; 0: never.")]
-Timed = Annotated[int, typer.Option("--timed", metavar="N", min=1, help="Samples in a round.")]
+Timed = Annotated[int, typer.Option("--timed", metavar="N", min=1, help="Batches in a round.")]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples at once while systems are timed.")]
 Processes = Annotated[int, typer.Option("--processes", metavar="N", min=1, help="Share the work.")]
 Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Of each process.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, or cuda (processes take its devices by turns).")]
@@ -104,6 +105,7 @@ def reconstruction(
     shown: Shown = 3,
     rounds: Rounds = 3,
     timed: Timed = 2,
+    batch: Batch = 1,
     processes: Processes = 1,
     threads: Threads = 1,
     device: Device = "cpu",
@@ -129,6 +131,7 @@ def compression(
     shown: Shown = 3,
     rounds: Rounds = 0,
     timed: Timed = 2,
+    batch: Batch = 1,
     processes: Processes = 1,
     threads: Threads = 1,
     device: Device = "cpu",
@@ -154,6 +157,7 @@ def video(
     shown: Shown = 3,
     rounds: Rounds = 0,
     timed: Timed = 1,
+    batch: Batch = 1,
     processes: Processes = 1,
     threads: Threads = 1,
     device: Device = "cpu",

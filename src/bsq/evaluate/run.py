@@ -166,23 +166,31 @@ def check_speed(bench: Bench, settings: EvaluationSettings) -> None:
 
 
 def measure_speed(bench: Bench, settings: EvaluationSettings, told: Callable[[], None]) -> dict[str, Speed]:
-    """On the first samples that can be read."""
+    """On the first samples that can be read and have the first one's size. Raises DataError for less than a batch."""
     if not settings.rounds:
         return {}
-    samples = [as_pixels(frames) for frames in readable(bench.samples, settings.timed)]
-    return time_systems(bench.systems, samples, settings.rounds, told)
+    wanted = settings.timed * settings.batch
+    samples = [as_pixels(frames) for frames in alike(bench.samples, wanted)]
+    whole = len(samples) // settings.batch * settings.batch
+    if not whole:
+        raise DataError(f"a batch of {settings.batch} cannot be timed: {len(samples)} samples are of one size")
+    batches = torch.cat(samples[:whole]).split(settings.batch)
+    return time_systems(bench.systems, batches, settings.rounds, told)
 
 
-def readable(samples: Samples, most: int) -> Iterator[np.ndarray]:
-    found = 0
+def alike(samples: Samples, most: int) -> list[np.ndarray]:
+    """The first so many of the size of the first."""
+    found: list[np.ndarray] = []
     for number in range(len(samples)):
-        if found == most:
-            return
+        if len(found) == most:
+            break
         try:
-            yield samples.read(number)
+            frames = samples.read(number)
         except UNREADABLE:
             continue
-        found += 1
+        if not found or frames.shape == found[0].shape:
+            found.append(frames)
+    return found
 
 
 def evenly(total: int, count: int) -> tuple[int, ...]:

@@ -15,9 +15,9 @@ from bsq.settings import Settings
 class EvaluationSettings(Settings):
     """`systems` as `bsq.evaluate.systems.spec` reads them; `data` are folders, files, tars, globs, or one `.npz`.
 
-    Every number of quality comes from one sample at a time. `features` is the network of the Fréchet distance,
-    `rounds` how often each system is timed on `timed` samples, by turns; `shown` samples are on the contact sheet.
-    Each of `processes` works with `threads` threads.
+    Every number of quality comes from one sample at a time. `features` is the network of the Fréchet distance. Each
+    system is timed `rounds` times, by turns, on `timed` batches of `batch` samples. `shown` samples are on the contact
+    sheet. Each of `processes` works with `threads` threads.
     """
 
     systems: tuple[str, ...] = Field(min_length=1)
@@ -29,6 +29,7 @@ class EvaluationSettings(Settings):
     first: PositiveInt | None = None
     shown: NonNegativeInt = 3
     timed: PositiveInt = 2
+    batch: PositiveInt = 1
     rounds: NonNegativeInt = 3
     processes: PositiveInt = 1
     threads: PositiveInt = 1

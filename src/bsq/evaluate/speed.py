@@ -1,7 +1,7 @@
-"""Pictures a second, side by side. What enters: systems and samples. What leaves: a rate for each system.
+"""Pictures a second, side by side. What enters: systems and batches of samples. What leaves: a rate for each system.
 
-All systems are timed in one process, by turns: whatever else the machine does slows all of them alike. One sample at a
-time, encoding and decoding; a codec's search for its rate is left out, its file is written and read at what was found.
+All systems are timed in one process, by turns: whatever else the machine does slows all of them alike. Timed are
+encoding and decoding; a codec's search for its rate is left out, its file is written and read at what was found.
 """
 
 from __future__ import annotations
@@ -31,47 +31,73 @@ class Speed:
     bits_per_pixel: float
     rounds: int
     samples: int
+    batch: int
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A system before a batch, with whatever it has to search for found."""
+
+    bits_per_pixel: float
+    run: Callable[[], object]
 
 
 def time_systems(
-    systems: Sequence[System], samples: Sequence[Tensor], rounds: int, told: Callable[[], None] = lambda: None
+    systems: Sequence[System], batches: Sequence[Tensor], rounds: int, told: Callable[[], None] = lambda: None
 ) -> dict[str, Speed]:
-    """By the systems' names. Samples are (1, 3, T, H, W). A first round that is not counted warms up."""
-    frames = sum(sample.shape[2] for sample in samples)
-    ready = [settled(systems, sample) for sample in samples]
-    rates = {system.name: run(ready, samples, system.name) for system in systems}
+    """By the systems' names. Batches are (B, 3, T, H, W). Every system has seen every batch before it is timed."""
+    frames = sum(len(batch) * batch.shape[2] for batch in batches)
+    ready = {system.name: [prepared(system, systems, batch) for batch in batches] for system in systems}
     seconds: dict[str, list[float]] = {system.name: [] for system in systems}
     for _ in range(rounds):
         for name, times in seconds.items():
-            times.append(seconds_of(partial(run, ready, samples, name)))
+            times.append(seconds_of(partial(run_all, ready[name])))
         told()
-    return {name: Speed(frames / median(seconds[name]), rates[name], rounds, len(samples)) for name in seconds}
+    return {
+        name: Speed(
+            frames_per_second=frames / median(times),
+            bits_per_pixel=math.fsum(one.bits_per_pixel for one in ready[name]) / len(batches),
+            rounds=rounds,
+            samples=sum(map(len, batches)),
+            batch=len(batches[0]),
+        )
+        for name, times in seconds.items()
+    }
 
 
-def settled(systems: Sequence[System], sample: Tensor) -> dict[str, System]:
-    """The systems as they are timed on one sample: codecs at the quality that their aim leads to there."""
-    leaders = [system for system in systems if leader_of(system) is None]
-    followed = {leader_of(system) for system in systems} - {None}
-    spent = reconstruct_all([one for one in leaders if one.name in followed], sample, "the sample to time")
-    ready: dict[str, System] = {}
-    for system in systems:
-        match system:
-            case CodecSystem():
-                leader = leader_of(system)
-                held = system if leader is None else system.within(spent[leader].bits[0])
-                ready[system.name] = held.settled(sample)
-            case _:
-                ready[system.name] = system
+def prepared(system: System, systems: Sequence[System], batch: Tensor) -> Ready:
+    """Its bits are those of the batch's samples, one by one; what is timed is run once."""
+    singles = list(batch.split(1))
+    match system:
+        case CodecSystem():
+            settled = [system.settled(sample, budget(system, systems, sample)) for sample in singles]
+            spent = [one.reconstruct(sample).bits[0] for one, sample in zip(settled, singles, strict=True)]
+            ready = Ready(rate(spent, batch), partial(run_codecs, settled, singles))
+        case _:
+            spent = list(system.reconstruct(batch).bits)
+            ready = Ready(rate(spent, batch), partial(system.reconstruct_together, batch))
+    ready.run()
     return ready
 
 
-def run(ready: Sequence[dict[str, System]], samples: Sequence[Tensor], name: str) -> float:
-    """Bits per pixel."""
-    rates = []
-    for systems, sample in zip(ready, samples, strict=True):
-        bits = systems[name].reconstruct(sample).bits[0]
-        rates.append(bits / (sample[:, 0].numel()))
-    return math.fsum(rates) / len(rates)
+def budget(system: System, systems: Sequence[System], sample: Tensor) -> float | None:
+    """What the system that it is held to spends on the sample; None where it is held to none."""
+    leader = next((one for one in systems if one.name == leader_of(system)), None)
+    return None if leader is None else reconstruct_all([leader], sample, "the sample to time")[leader.name].bits[0]
+
+
+def rate(bits: Sequence[float], batch: Tensor) -> float:
+    return math.fsum(bits) / batch[:, 0].numel()
+
+
+def run_codecs(settled: Sequence[CodecSystem], samples: Sequence[Tensor]) -> None:
+    for system, sample in zip(settled, samples, strict=True):
+        system.reconstruct(sample)
+
+
+def run_all(ready: Sequence[Ready]) -> None:
+    for one in ready:
+        one.run()
 
 
 def seconds_of(work: Callable[[], object]) -> float:

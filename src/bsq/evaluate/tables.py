@@ -177,7 +177,7 @@ def speed_words(evaluation: Evaluation) -> list[str]:
         return []
     settings = evaluation.settings
     return [
-        f"img/s: encoding and decoding, one sample at a time, median of {speed.rounds} rounds over {speed.samples} "
+        f"img/s: encoding and decoding, batches of {speed.batch}, median of {speed.rounds} rounds over {speed.samples} "
         f"samples, all systems by turns in one process on {settings.device} with {settings.threads} thread"
         f"{'s' * (settings.threads > 1)}; the search for a codec's rate is left out."
     ]

@@ -56,8 +56,12 @@ class AutoencoderSystem:
             bits.append(math.fsum(spent for _, spent in pairs))
         return Reconstructed(torch.cat(clips), tuple(bits))
 
+    def reconstruct_together(self, pixels: Tensor) -> Tensor:
+        again, _ = self._frame(pixels.transpose(1, 2).flatten(0, 1))
+        return again.unflatten(0, (len(pixels), -1)).transpose(1, 2)
+
     def _frame(self, picture: Tensor) -> tuple[Tensor, float]:
-        """(1, 3, H, W) → the same again, and its bits."""
+        """(B, 3, H, W) → the same again, and their bits."""
         height, width = picture.shape[-2:]
         device = next(self.network.parameters()).device
         with torch.no_grad():
@@ -65,7 +69,7 @@ class AutoencoderSystem:
         return again[..., :height, :width].float().clamp(-1, 1).cpu(), spent
 
     def through(self, picture: Tensor) -> tuple[Tensor, float]:
-        """(1, 3, H, W) of whole strides → the same again, and its bits."""
+        """(B, 3, H, W) of whole strides → the same again, and their bits."""
         raise NotImplementedError
 
 

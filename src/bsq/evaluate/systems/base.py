@@ -43,3 +43,7 @@ class System(Protocol):
         The result for one picture must not depend on which others are in the batch.
         """
         ...
+
+    def reconstruct_together(self, pixels: Tensor) -> Tensor:
+        """The same pixels, a whole batch at once: for timing alone, since roundings may depend on the batch."""
+        ...

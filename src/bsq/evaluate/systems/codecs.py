@@ -130,9 +130,12 @@ class CodecSystem:
         """The same codec held to so many bits a picture or clip."""
         return CodecSystem(self.name, self._coder, WithinBits(bits))
 
-    def settled(self, pixels: Tensor) -> CodecSystem:
-        """The same codec at the quality that its aim leads to on a clip (1, 3, T, H, W): timed, it searches nothing."""
-        return CodecSystem(self.name, self._coder, AtQuality(self._search(to_frames(pixels))[0]))
+    def settled(self, pixels: Tensor, bits: float | None = None) -> CodecSystem:
+        """The same codec at the quality that its aim, or a budget of bits, leads to on a clip (1, 3, T, H, W): timed,
+        it searches nothing.
+        """
+        aimed = self if bits is None else self.within(bits)
+        return CodecSystem(self.name, self._coder, AtQuality(aimed._search(to_frames(pixels))[0]))
 
     def reconstruct(self, pixels: Tensor) -> Reconstructed:
         """Raises MediaError for pictures that the format cannot hold."""
@@ -142,6 +145,10 @@ class CodecSystem:
             clips.append(clip_of(torch.cat([to_pixels(frame) for frame in coded.read()])))
             bits.append(8.0 * coded.charged)
         return Reconstructed(torch.cat(clips), tuple(bits))
+
+    def reconstruct_together(self, pixels: Tensor) -> Tensor:
+        """Files are written one by one."""
+        return self.reconstruct(pixels).pixels
 
     def _search(self, frames: np.ndarray) -> tuple[float, CodedClip]:
         """The quality that the aim leads to, and the files at it."""

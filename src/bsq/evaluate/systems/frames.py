@@ -29,3 +29,7 @@ class FrameByFrame:
                 radices = alone.codes.radices
                 digits.append(alone.codes.digits.transpose(0, 1))
         return Reconstructed(torch.cat(clips), tuple(bits), Codes(torch.cat(digits), radices) if digits else None)
+
+    def reconstruct_together(self, pixels: Tensor) -> Tensor:
+        again = self._system.reconstruct_together(pixels.transpose(1, 2).flatten(0, 1)[:, :, None])
+        return again[:, :, 0].unflatten(0, (len(pixels), -1)).transpose(1, 2)

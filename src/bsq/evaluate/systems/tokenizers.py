@@ -55,6 +55,10 @@ class TokenizerSystem:
         digits = [torch.cat([part.codes.digits for part in clip if part.codes is not None], 1) for clip in parts]
         return Reconstructed(again, bits, Codes(torch.cat(digits), self.model.radices[: self.bits]))
 
+    def reconstruct_together(self, pixels: Tensor) -> Tensor:
+        stretches = pixels.split(frames_together(self.model, pixels.shape[2]), dim=2)
+        return torch.cat([self.model.reconstruct(stretch, self.bits).cpu() for stretch in stretches], 2)
+
     def _stretch(self, clip: Tensor) -> Reconstructed:
         """A clip (1, 3, T, H, W) that the model can take at once."""
         bits = (self._bits_of(clip),)
@@ -87,6 +91,10 @@ class FileSystem(TokenizerSystem):
     def reconstruct(self, pixels: Tensor) -> Reconstructed:
         files = [self._through_file(clip) for clip in one_by_one(pixels)]
         return Reconstructed(torch.cat([again for again, _ in files]), tuple(bits for _, bits in files))
+
+    def reconstruct_together(self, pixels: Tensor) -> Tensor:
+        """Files are written one by one."""
+        return self.reconstruct(pixels).pixels
 
     def _through_file(self, clip: Tensor) -> tuple[Tensor, float]:
         frames = [to_uint8(frame[None]) for frame in frames_of(clip)]
