@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 WORKERS ?= 2
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-slow bench lint clean
+.PHONY: demo test test-slow bench results lint clean
 .DEFAULT_GOAL := test
 
 # .dev holds all that .examples does, and takes its place: an install that breaks off leaves neither.
@@ -26,6 +26,11 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev         ## the tables of benchmarks/
 	$(BIN)/python -m benchmarks
+
+DATA ?= data
+MODELS ?= runs/compare
+results: $(VENV)/.dev       ## every table that can be measured here: make results DATA=folder MODELS=folder
+	$(BIN)/python examples/results.py --data $(DATA) --models $(MODELS) --processes $(WORKERS) -o out/results
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,14 +87,33 @@ def draw_sphere() -> Figure:
     plane.axvline(0, color=FAINT, lw=0.6)
     plane.set(aspect="equal", title="L = 2: four corners on the circle")
     plane.legend(loc="lower center", bbox_to_anchor=(0.5, -0.32), ncol=2, frameon=False, fontsize=8)
-    space = figure.add_subplot(1, 2, 2, projection="3d")
-    unit, corners, _ = quantize(torch.randn(900, 3, generator=torch.Generator().manual_seed(1)))
-    ink = (corners * math.sqrt(3) + 1) / 2 * 0.8 + 0.1
-    space.scatter(*unit.T, c=ink.numpy(), s=5, depthshade=True)
-    space.scatter(*corners.unique(dim=0).T, color=ACCENT, marker="s", s=40, depthshade=False)
-    space.set(title="L = 3: eight corners on the sphere, no codebook to store")
-    space.set_box_aspect((1, 1, 1))
+    draw_regions(figure.add_subplot(1, 2, 2, projection="3d"))
     return figure
+
+
+def draw_regions(space: Any) -> None:
+    """A sphere whose every point has the colour of the corner that it goes to, and the corners that can be seen."""
+    down, around = torch.meshgrid(torch.linspace(0, math.pi, 181), torch.linspace(0, 2 * math.pi, 361), indexing="ij")
+    sphere = torch.stack([down.sin() * around.cos(), down.sin() * around.sin(), down.cos()], -1)
+    _, corners, _ = quantize(sphere.reshape(-1, 3))
+    ink = (corners * math.sqrt(3) + 1) / 2 * 0.45 + 0.4
+    colours = ink.reshape(*sphere.shape).numpy()
+    step = {"rstride": 1, "cstride": 1, "shade": False, "antialiased": False}
+    space.plot_surface(*sphere.permute(2, 0, 1).numpy(), facecolors=colours, **step)
+    tilt, turn = math.radians(24), math.radians(33)
+    towards = torch.tensor([math.cos(tilt) * math.cos(turn), math.cos(tilt) * math.sin(turn), math.sin(tilt)])
+    seen = [corner for corner in corners.unique(dim=0) if float(corner @ towards) > 0]
+    for corner in seen:
+        place = (corner * 1.02).tolist()
+        space.plot(*([value] for value in place), marker="s", ms=8, color=ACCENT, mec="white", zorder=10)
+        name = "".join("1" if value > 0 else "0" for value in corner.tolist())
+        space.text(*(corner * 1.13).tolist(), name, fontsize=10, color=INK, ha="center", zorder=11)
+    space.view_init(elev=24, azim=33)
+    space.computed_zorder = False
+    space.set(title="L = 3: eight corners on the sphere, no codebook to store")
+    space.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), zlim=(-1.05, 1.05))
+    space.set_box_aspect((1, 1, 1), zoom=1.5)
+    space.set_axis_off()
 
 
 def quantize(latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,7 +159,7 @@ def draw_bits(model: str, picture: Tensor, counts: tuple[int, ...] = (1, 3, 9, 1
     whole = open_system(model)
     assert isinstance(whole, TokenizerSystem)
     kept = [count for count in counts if count <= len(whole.model.radices)]
-    systems = [TokenizerSystem(f"{count} bits", whole.model, count) for count in kept]
+    systems = [TokenizerSystem(f"{count} bit{'s' * (count > 1)}", whole.model, count) for count in kept]
     return draw_row([("original", picture, None), *(shown(system, picture) for system in systems)], picture)
 
 

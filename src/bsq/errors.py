@@ -64,6 +64,12 @@ class TrainingError(BsqError):
     exit_code = 8
 
 
+class EvaluationError(BsqError):
+    """An evaluation cannot go on (a process was ended)."""
+
+    exit_code = 9
+
+
 class StreamError(BsqError):
     """Base of all errors of `.bsq` streams."""
 

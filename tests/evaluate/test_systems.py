@@ -14,13 +14,24 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bsq.bench.classical import JpegSettings, WebpSettings
+from bsq.bench.video.rivals import X264Settings
 from bsq.checkpoint.official import _rename
 from bsq.codec.picture import compress
 from bsq.data.pictures import to_uint8
 from bsq.errors import CheckpointError, NumericsError, SettingsError, ShapeError
 from bsq.evaluate.systems.autoencoders import open_dalle, open_diffusers
 from bsq.evaluate.systems.base import System
-from bsq.evaluate.systems.spec import ClassicalSpec, DiffusersSpec, TokenizerSpec, open_system, parse_spec
+from bsq.evaluate.systems.codecs import AtQuality, AtRate, CodecSystem, LikeSystem
+from bsq.evaluate.systems.frames import FrameByFrame
+from bsq.evaluate.systems.spec import (
+    CodecSpec,
+    DiffusersSpec,
+    FramesSpec,
+    TokenizerSpec,
+    open_system,
+    parse_named,
+    parse_spec,
+)
 from bsq.evaluate.systems.tokenizers import FileSystem, TokenizerSystem
 from bsq.frozen.dalle import DalleDecoder, DalleEncoder, DalleVae
 from bsq.quantizers import FsqSettings, KlSettings, VqSettings
@@ -54,6 +65,9 @@ def check(system: System, pixels: torch.Tensor) -> tuple[float, ...]:
     alone = system.reconstruct(pixels[1:])
     assert torch.equal(alone.pixels, again.pixels[1:])
     assert alone.bits == again.bits[1:]
+    together = system.reconstruct_together(pixels)
+    assert together.shape == pixels.shape
+    assert float((together - again.pixels).abs().mean()) < 0.02  # roundings may turn a digit
     assert system.description
     assert system.currency in ("code bits", "file bits", "16-bit floats")
     with pytest.raises(NumericsError, match="numbers in"):
@@ -108,6 +122,67 @@ def test_a_clip_through_a_picture_codec_costs_all_its_frames() -> None:
     assert system.reconstruct(pixels[:1]).bits == (sum(singles),)
 
 
+@pytest.mark.parametrize("aim", ["x264@crf30", "x264@0.5bpp"])
+def test_video_codecs(aim: str) -> None:
+    pixels = picture(64, 64, frames=3)
+    bits = check(open_system(aim), pixels)
+    if aim.endswith("bpp"):
+        assert all(0.3 * 0.5 * 3 * 64 * 64 < spent <= 0.5 * 3 * 64 * 64 for spent in bits)
+
+
+def test_a_codec_held_to_bits_and_settled_at_a_quality() -> None:
+    pixels = picture(64, 48)
+    system = open_system("webp@as:other")
+    assert isinstance(system, CodecSystem)
+    with pytest.raises(SettingsError, match="no system 'other' in this table"):
+        system.reconstruct(pixels)
+    held = system.within(6000.0)
+    found = held.reconstruct(pixels[:1])
+    assert 3000 < found.bits[0] <= 6000
+    settled = held.settled(pixels[:1])
+    assert isinstance(settled.aim, AtQuality)
+    again = settled.reconstruct(pixels[:1])
+    assert again.bits == found.bits
+    assert torch.equal(again.pixels, found.pixels)
+
+
+def test_frames_alone(tiny_tokenizer: Tokenizer) -> None:
+    pixels = picture(frames=3)
+    system = FrameByFrame(TokenizerSystem("tiny", tiny_tokenizer))
+    bits = check(system, pixels)
+    found = system.reconstruct(pixels)
+    assert bits == TokenizerSystem("tiny", tiny_tokenizer).reconstruct(pixels).bits
+    for t in range(3):
+        one = tiny_tokenizer.reconstruct(pixels[1:, :, t : t + 1])
+        assert torch.equal(found.pixels[1:, :, t : t + 1], one)
+    assert found.codes is not None
+    assert found.codes.shape == tiny_tokenizer.encode(pixels).shape
+
+
+def test_clips_longer_than_a_table_of_frames_go_in_stretches() -> None:
+    torch.manual_seed(0)
+    places = {"kind": "learned", "rows": 5, "columns": 7, "frames": 2}
+    body = {"width": 16, "depth": 1, "head_width": 8, "positions": places, "time": "full"}
+    content = {"patch": 8, "quantizer": {"kind": "bsq", "bits": 6}, "encoder": body, "decoder": body}
+    model = Tokenizer(TokenizerSettings.model_validate(content)).eval()
+    system = TokenizerSystem("tabled", model)
+    pixels = picture(frames=3)
+    assert check(system, pixels) == (3 * 35 * 6.0,) * 2
+    found = system.reconstruct(pixels)
+    assert torch.equal(found.pixels[:1, :, :2], model.reconstruct(pixels[:1, :, :2]))
+    assert torch.equal(found.pixels[:1, :, 2:], model.reconstruct(pixels[:1, :, 2:]))
+    assert found.codes is not None
+    assert found.codes.shape == (2, 3, 5, 7, 6)
+    assert "full attention" in system.description
+
+
+def test_names_of_rows() -> None:
+    assert parse_named("LFQ=runs/lfq@18").label == "LFQ"
+    assert parse_named("LFQ=runs/lfq@18").spec == TokenizerSpec("runs/lfq", 18, False)
+    assert parse_named("runs/a=b/model").spec == TokenizerSpec("runs/a=b/model", None, False)
+    assert open_system("small=webp@q5").name == "small"
+
+
 @pytest.mark.parametrize("name", ["AutoencoderKL", "VQModel"])
 def test_diffusers_from_a_folder(name: str, tmp_path: Path) -> None:
     models = pytest.importorskip("diffusers.models")
@@ -127,6 +202,35 @@ def test_diffusers_from_a_folder(name: str, tmp_path: Path) -> None:
         latent = encoded.latent_dist.mode() if name == "AutoencoderKL" else encoded.latents
         wanted = network.decode(latent).sample.clamp(-1, 1)
     assert torch.allclose(system.reconstruct(picture()[:1]).pixels[:, :, 0], wanted, atol=1e-6)
+
+
+def test_diffusers_in_a_subfolder_and_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = pytest.importorskip("diffusers.models")
+    shape = {"block_out_channels": (8,), "norm_num_groups": 4, "layers_per_block": 1, "latent_channels": 4}
+    models.AutoencoderKL(**shape).save_pretrained(tmp_path / "pipeline" / "vae")
+    assert open_diffusers("x", str(tmp_path / "pipeline")).currency == "16-bit floats"
+    asked = []
+
+    def fetched(repository: str, allow_patterns: list[str]) -> str:
+        asked.append((repository, *allow_patterns))
+        return str(tmp_path / "pipeline")
+
+    monkeypatch.setattr("bsq.evaluate.systems.autoencoders.snapshot_download", fetched)
+    assert open_diffusers("x", "owner/name/vae").stride == 1
+    assert asked == [("owner/name", "vae/config.json", "vae/diffusion_pytorch_model*.safetensors")]
+
+
+def test_a_hub_that_cannot_be_reached() -> None:
+    with pytest.raises(CheckpointError, match="no folder 'nobody/nothing', and the hub did not give it"):
+        open_diffusers("x", "nobody/nothing")
+
+
+def test_pickled_weights_of_diffusers_are_not_read(tmp_path: Path) -> None:
+    models = pytest.importorskip("diffusers.models")
+    shape = {"block_out_channels": (8,), "norm_num_groups": 4, "layers_per_block": 1, "latent_channels": 4}
+    models.AutoencoderKL(**shape).save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(CheckpointError, match="cannot be read as a AutoencoderKL"):
+        open_diffusers("x", str(tmp_path))
 
 
 def test_what_is_no_diffusers_folder(tmp_path: Path) -> None:
@@ -215,8 +319,11 @@ def test_the_authors_checkpoint(tmp_path: Path) -> None:
         ("runs/a@b/model@36+prior", TokenizerSpec("runs/a@b/model", 36, True)),
         ("biscuit-s+prior", TokenizerSpec("biscuit-s", None, True)),
         ("diffusers:stabilityai/sd-vae-ft-mse", DiffusersSpec("stabilityai/sd-vae-ft-mse")),
-        ("webp@q75", ClassicalSpec(WebpSettings(), 75.0, None)),
-        ("jpeg@0.28bpp", ClassicalSpec(JpegSettings(), None, 0.28)),
+        ("webp@q75", CodecSpec(WebpSettings(), AtQuality(75.0))),
+        ("jpeg@0.28bpp", CodecSpec(JpegSettings(), AtRate(0.28))),
+        ("jpeg@as:biscuit-s@18+prior", CodecSpec(JpegSettings(), LikeSystem("biscuit-s@18+prior"))),
+        ("x264@crf23.5", CodecSpec(X264Settings(), AtQuality(-23.5))),
+        ("biscuit-s@9+frames", FramesSpec(TokenizerSpec("biscuit-s", 9, False))),
     ],
 )
 def test_names_of_systems(text: str, spec: object) -> None:
@@ -229,8 +336,8 @@ def test_names_of_systems(text: str, spec: object) -> None:
         ("", "there are a tokenizer"),
         ("biscuit-s@0", "a number of digits"),
         ("biscuit-s@many", "a number of digits"),
-        ("webp", "needs a quality or a rate"),
-        ("webp@best", "needs a quality or a rate"),
+        ("webp", "needs a quality, a rate"),
+        ("webp@best", "needs a quality, a rate"),
         ("jpeg@q500", "qualities 1 to 95"),
         ("jpeg@0bpp", "above 0"),
         ("biscuit-s@99", "has 36 digits"),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bsq import __version__
-from bsq.cli import bench_video, codec, convert, examples, info, train
+from bsq.cli import bench_video, codec, convert, evaluate, examples, info, train
 from bsq.cli.failures import Verbs
 
 EPILOG = """
@@ -22,9 +22,9 @@ EPILOG = """
 `curl -s https://example.org/a.jpg | bsq encode - | bsq decode - > a.png` · in a pipe
 
 **Exit codes**: 0 all done · 1 some of many inputs failed, the rest were done · 2 wrong usage · 4 a library is missing ·
-5 unreadable or unwritable file · 6 model · 7 data set · 8 training · 10 not a .bsq file · 11 empty · 12 newer version ·
-13 other model · 14 damaged · 15 truncated · 16 over the limit · 17 not portable · 70 a bug in bsq · 130 interrupted ·
-141 nobody reads the output.
+5 unreadable or unwritable file · 6 model · 7 data set · 8 training · 9 evaluation · 10 not a .bsq file · 11 empty ·
+12 newer version · 13 other model · 14 damaged · 15 truncated · 16 over the limit · 17 not portable · 70 a bug in bsq ·
+130 interrupted · 141 nobody reads the output.
 """
 
 app = typer.Typer(
@@ -59,6 +59,7 @@ app.command("decode", epilog=examples.DECODE_EPILOG)(codec.decode)
 app.command("info", epilog=info.EPILOG)(info.info)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
+app.add_typer(evaluate.evaluate, name="evaluate")
 app.add_typer(bench_video.bench, name="bench")
 
 

@@ -54,9 +54,14 @@ class FeatureNetwork(Protocol):
     label            begins with "comparable" or "not comparable", and says with what, or why not
     """
 
-    name: str
-    weights_sha256: str | None
-    label: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weights_sha256(self) -> str | None: ...
+
+    @property
+    def label(self) -> str: ...
 
     def pictures(self, pixels: Tensor) -> Features:
         """Float (B, 3, H, W) in [−1, 1] → their features."""

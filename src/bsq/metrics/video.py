@@ -23,9 +23,14 @@ I3D_LEAST_FRAMES = 9
 class ClipNetwork(Protocol):
     """A network that sees clips; name, hash and label as for `FeatureNetwork`."""
 
-    name: str
-    weights_sha256: str | None
-    label: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weights_sha256(self) -> str | None: ...
+
+    @property
+    def label(self) -> str: ...
 
     def clips(self, pixels: Tensor) -> Features:
         """Float (B, 3, T, H, W) in [−1, 1] → a pooled row a clip, which depends on no other clip."""

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from bsq.checkpoint.unpickle import read_module
@@ -20,7 +22,7 @@ from bsq.errors import CheckpointError, MissingDependencyError
 from bsq.evaluate.systems.base import Reconstructed
 from bsq.evaluate.systems.fitting import PADDED, clip_of, frames_of, one_by_one, pad_to_multiple
 from bsq.evaluate.systems.tokenizers import FLOAT_BITS
-from bsq.folders import check_fit, download
+from bsq.folders import check_fit
 from bsq.frozen.dalle import STRIDE, DalleDecoder, DalleEncoder, DalleVae
 
 SD_VAE = {
@@ -54,8 +56,12 @@ class AutoencoderSystem:
             bits.append(math.fsum(spent for _, spent in pairs))
         return Reconstructed(torch.cat(clips), tuple(bits))
 
+    def reconstruct_together(self, pixels: Tensor) -> Tensor:
+        again, _ = self._frame(pixels.transpose(1, 2).flatten(0, 1))
+        return again.unflatten(0, (len(pixels), -1)).transpose(1, 2)
+
     def _frame(self, picture: Tensor) -> tuple[Tensor, float]:
-        """(1, 3, H, W) → the same again, and its bits."""
+        """(B, 3, H, W) → the same again, and their bits."""
         height, width = picture.shape[-2:]
         device = next(self.network.parameters()).device
         with torch.no_grad():
@@ -63,7 +69,7 @@ class AutoencoderSystem:
         return again[..., :height, :width].float().clamp(-1, 1).cpu(), spent
 
     def through(self, picture: Tensor) -> tuple[Tensor, float]:
-        """(1, 3, H, W) of whole strides → the same again, and its bits."""
+        """(B, 3, H, W) of whole strides → the same again, and their bits."""
         raise NotImplementedError
 
 
@@ -95,15 +101,32 @@ class DalleSystem(AutoencoderSystem):
 
 
 def open_diffusers(name: str, source: str, device: str = "cpu") -> AutoencoderSystem:
-    """An AutoencoderKL or VQModel from a folder in diffusers' format, or a hub id. Raises CheckpointError."""
-    folder = Path(source)
-    kind = read_kind(folder if folder.is_dir() else download(source, {}), source)
+    """An AutoencoderKL or VQModel from a folder in diffusers' format (its own, or one with a subfolder `vae`), or a hub
+    id, "owner/name" or "owner/name/vae". Only safetensors are read. Raises CheckpointError.
+    """
+    folder = folder_of(source)
+    kind = read_kind(folder, source)
     models = _diffusers()
     try:
-        network = getattr(models, kind).from_pretrained(source)
+        network = getattr(models, kind).from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{source} cannot be read as a {kind} of diffusers: {error}") from error
-    return _as_system(name, network.to(device), f"diffusers {kind} {folder.name or source}")
+    return _as_system(name, network.to(device), f"diffusers {kind} {Path(source).name}")
+
+
+def folder_of(source: str) -> Path:
+    """Where config.json and the weights lie, fetched from the hub if need be. Raises CheckpointError."""
+    folder = Path(source)
+    if folder.is_dir():
+        return folder / "vae" if (folder / "vae" / "config.json").is_file() else folder
+    owner, _, rest = source.partition("/")
+    repository, _, inside = rest.partition("/")
+    wanted = [f"{inside}/{file}".lstrip("/") for file in ("config.json", "diffusion_pytorch_model*.safetensors")]
+    try:
+        return Path(snapshot_download(f"{owner}/{repository}", allow_patterns=wanted)) / inside
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"no folder {source!r}, and the hub did not give it: {reason}") from error
 
 
 def random_sd_vae(name: str, device: str = "cpu") -> AutoencoderSystem:

@@ -7,15 +7,18 @@ from typing import Protocol
 
 from torch import Tensor
 
+from bsq.codes import Codes
+
 
 @dataclass(frozen=True, eq=False)
 class Reconstructed:
     """`pixels` float32 (B, 3, T, H, W) in [−1, 1], of the input's size; `bits` spent on each of the B pictures or
-    clips, in the system's own currency (`System.currency`).
+    clips, in the system's own currency (`System.currency`); `codes` of all of them where there is a codebook to count.
     """
 
     pixels: Tensor
     bits: tuple[float, ...]
+    codes: Codes | None = None
 
 
 class System(Protocol):
@@ -39,4 +42,8 @@ class System(Protocol):
 
         The result for one picture must not depend on which others are in the batch.
         """
+        ...
+
+    def reconstruct_together(self, pixels: Tensor) -> Tensor:
+        """The same pixels, a whole batch at once: for timing alone, since roundings may depend on the batch."""
         ...

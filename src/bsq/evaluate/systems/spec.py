@@ -1,10 +1,13 @@
 """Systems by name. What enters: "biscuit-s@18+prior". What leaves: a `System`.
 
 MODEL[@DIGITS][+prior]              a bundled tokenizer, a folder or a hub id; +prior: real files
+MODEL[@DIGITS]+frames               every frame of a clip alone
 official:FILE[@DIGITS]              one of the authors' checkpoints
 diffusers:FOLDER-OR-HUB-ID          AutoencoderKL or VQModel; diffusers:random-sd-vae for speed alone
 dalle:FOLDER                        encoder.pkl and decoder.pkl
-CODEC@qQUALITY | CODEC@RATEbpp      jpeg, jpeg2000, webp, avif, jpegxl
+CODEC@qQUALITY | CODEC@RATEbpp      jpeg, jpeg2000, webp, avif, jpegxl; x264, x265, vp9, av1 (@crf23) for clips
+CODEC@as:SYSTEM                     held to the bits of another system of the same table, picture by picture
+LABEL=any of these                  a name of its own in the table
 """
 
 from __future__ import annotations
@@ -22,18 +25,28 @@ from bsq.bench.classical import (
     WebpSettings,
     classical_codec,
 )
+from bsq.bench.video.rivals import (
+    AnyVideoCodecSettings,
+    SvtAv1Settings,
+    Vp9Settings,
+    X264Settings,
+    X265Settings,
+    rival_codec,
+)
 from bsq.checkpoint.official import convert_official
 from bsq.codec.shelf import named_model
 from bsq.errors import CheckpointError, SettingsError
 from bsq.evaluate.systems.autoencoders import open_dalle, open_diffusers, random_sd_vae
 from bsq.evaluate.systems.base import System
-from bsq.evaluate.systems.classical import ClassicalSystem
+from bsq.evaluate.systems.codecs import Aim, AtQuality, AtRate, CodecSystem, LikeSystem, PictureCoder, VideoCoder
+from bsq.evaluate.systems.frames import FrameByFrame
 from bsq.evaluate.systems.tokenizers import FileSystem, TokenizerSystem
 from bsq.tokenizer import Tokenizer
 
 GRAMMAR = (
     "a tokenizer (biscuit-s@18, folder@36, biscuit-s@18+prior), official:FILE@18, diffusers:FOLDER, dalle:FOLDER, or a "
-    "codec with a quality or a rate (jpeg, jpeg2000, webp, avif, jpegxl: webp@q75, jpeg2000@0.28bpp)"
+    "codec with a quality, a rate or another system's bits (jpeg, jpeg2000, webp, avif, jpegxl, for clips x264, x265, "
+    "vp9, av1: webp@q75, jpeg2000@0.28bpp, avif@as:biscuit-s@18, x264@crf23)"
 )
 RANDOM_VAE = "random-sd-vae"
 
@@ -64,31 +77,62 @@ class DalleSpec:
 
 
 @dataclass(frozen=True)
-class ClassicalSpec:
-    settings: AnyClassicalSettings
-    quality: float | None
-    rate: float | None
+class CodecSpec:
+    settings: AnyClassicalSettings | AnyVideoCodecSettings
+    aim: Aim
 
 
-Spec = TokenizerSpec | OfficialSpec | DiffusersSpec | DalleSpec | ClassicalSpec
+@dataclass(frozen=True)
+class FramesSpec:
+    """Every frame of a clip goes through `spec` alone."""
+
+    spec: TokenizerSpec
+
+
+Spec = TokenizerSpec | OfficialSpec | DiffusersSpec | DalleSpec | CodecSpec | FramesSpec
+
+
+@dataclass(frozen=True)
+class Named:
+    """A system and the name of its row."""
+
+    label: str
+    spec: Spec
 
 
 def open_system(text: str, device: str = "cpu") -> System:
     """Raises SettingsError for what is no system, CheckpointError where its weights cannot be had."""
-    match parse_spec(text):
+    named = parse_named(text)
+    return _open(named.spec, named.label, device)
+
+
+def _open(spec: Spec, name: str, device: str) -> System:
+    match spec:
         case TokenizerSpec(model, digits, prior):
             kind = FileSystem if prior else TokenizerSystem
-            return kind(text, _model(model, device), digits)
+            return kind(name, _model(model, device), digits)
         case OfficialSpec(file, digits):
-            return TokenizerSystem(text, convert_official(Path(file)).tokenizer.to(device), digits)
+            return TokenizerSystem(name, convert_official(Path(file)).tokenizer.to(device), digits)
         case DiffusersSpec(source):
-            return random_sd_vae(text, device) if source == RANDOM_VAE else open_diffusers(text, source, device)
+            return random_sd_vae(name, device) if source == RANDOM_VAE else open_diffusers(name, source, device)
         case DalleSpec(folder):
-            return open_dalle(text, Path(folder), device)
-        case ClassicalSpec(settings, quality, rate):
-            return ClassicalSystem(text, classical_codec(settings), quality, rate)
-        case other:
-            raise AssertionError(other)
+            return open_dalle(name, Path(folder), device)
+        case CodecSpec(X264Settings() | X265Settings() | Vp9Settings() | SvtAv1Settings() as video, aim):
+            return CodecSystem(name, VideoCoder(rival_codec(video)), aim)
+        case CodecSpec(settings, aim):
+            return CodecSystem(name, PictureCoder(classical_codec(settings)), aim)  # type: ignore[arg-type]
+        case FramesSpec(inner):
+            return FrameByFrame(_open(inner, name, device))
+        case _:
+            raise AssertionError(spec)
+
+
+def parse_named(text: str) -> Named:
+    """ "LFQ=runs/lfq@18" or a system alone, which is called as it was asked for. Raises SettingsError."""
+    label, sign, rest = text.partition("=")
+    if sign and label and not re.search(r"[/\\:@]", label):
+        return Named(label, parse_spec(rest))
+    return Named(text, parse_spec(text))
 
 
 def parse_spec(text: str) -> Spec:
@@ -105,11 +149,17 @@ def parse_spec(text: str) -> Spec:
     name, _, aim = text.partition("@")
     codec = _codec(name)
     if codec is not None:
-        return _classical(codec, aim, text)
+        return CodecSpec(codec, _aim(codec, aim, text))
+    if text.endswith("+frames"):
+        return FramesSpec(_tokenizer(text.removesuffix("+frames"), text))
+    return _tokenizer(text, text)
+
+
+def _tokenizer(text: str, whole: str) -> TokenizerSpec:
     prior = text.endswith("+prior")
-    model, digits = _split_digits(text.removesuffix("+prior"), text)
+    model, digits = _split_digits(text.removesuffix("+prior"), whole)
     if not model:
-        raise SettingsError(f"no system {text!r}; there are {GRAMMAR}")
+        raise SettingsError(f"no system {whole!r}; there are {GRAMMAR}")
     return TokenizerSpec(model, digits, prior)
 
 
@@ -122,7 +172,7 @@ def _split_digits(text: str, whole: str) -> tuple[str, int | None]:
     return name, int(digits)
 
 
-def _codec(name: str) -> AnyClassicalSettings | None:
+def _codec(name: str) -> AnyClassicalSettings | AnyVideoCodecSettings | None:
     match name:
         case "jpeg":
             return JpegSettings()
@@ -134,22 +184,44 @@ def _codec(name: str) -> AnyClassicalSettings | None:
             return AvifSettings()
         case "jpegxl":
             return JpegXlSettings()
+        case "x264":
+            return X264Settings()
+        case "x265":
+            return X265Settings()
+        case "vp9":
+            return Vp9Settings()
+        case "av1":
+            return SvtAv1Settings()
         case _:
             return None
 
 
-def _classical(settings: AnyClassicalSettings, aim: str, whole: str) -> ClassicalSpec:
-    found = re.fullmatch(r"q(\d+(?:\.\d+)?)|(\d*\.?\d+)(?:bpp)?", aim)
+def _aim(settings: AnyClassicalSettings | AnyVideoCodecSettings, aim: str, whole: str) -> Aim:
+    if aim.startswith("as:") and aim != "as:":
+        return LikeSystem(aim.removeprefix("as:"))
+    found = re.fullmatch(r"(?:q(\d+(?:\.\d+)?))|(?:crf(\d+(?:\.\d+)?))|(\d*\.?\d+)(?:bpp)?", aim)
     if found is None:
+        kind = settings.kind
         raise SettingsError(
-            f"no system {whole!r}: a codec needs a quality or a rate, as {settings.kind}@q75 or {settings.kind}@0.28bpp"
+            f"no system {whole!r}: a codec needs a quality, a rate or another system: {kind}@q75 (of videos "
+            f"{kind}@crf23), {kind}@0.28bpp, {kind}@as:biscuit-s@18"
         )
-    quality, rate = (None if number is None else float(number) for number in found.groups())
-    return ClassicalSpec(settings, quality, rate)
+    quality, factor, rate = (None if number is None else float(number) for number in found.groups())
+    match quality, factor, rate:
+        case (float() as quality, None, None):
+            return AtQuality(quality)
+        case (None, float() as factor, None):
+            return AtQuality(-factor)
+        case (None, None, float() as rate):
+            return AtRate(rate)
+        case _:
+            raise AssertionError(aim)
 
 
 def _model(name: str, device: str) -> Tokenizer:
     try:
         return named_model(name, device)
     except CheckpointError as error:
+        if Path(name).exists():
+            raise
         raise CheckpointError(f"{error}. Systems are {GRAMMAR}") from error

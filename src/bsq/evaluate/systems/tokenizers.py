@@ -13,9 +13,11 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from bsq.bench.video.ablation import frames_together, sees
 from bsq.codec.picture import compress, decompress
 from bsq.codec.shelf import priors_for
 from bsq.codec.video import compress_video, decompress_video
+from bsq.codes import Codes
 from bsq.data.pictures import to_pixels, to_uint8
 from bsq.errors import SettingsError
 from bsq.evaluate.systems.base import Reconstructed
@@ -39,12 +41,32 @@ class TokenizerSystem:
         self.parameters: int | None = sum(parameter.numel() for parameter in model.parameters())
         kind, kept = model.settings.quantizer.kind, bits or digits
         codes = f"{kept} of {digits} digits" if digits else f"{model.quantizer.code_width} channels, their mean"
-        self.description = f"{kind} tokenizer, patch {model.patch}, {codes}, codes {model.code_hash[:8]}"
+        self.description = f"{kind} tokenizer, patch {model.patch}, {codes}, codes {model.code_hash[:8]}, {sees(model)}"
         self.notes: tuple[str, ...] = ()
 
     def reconstruct(self, pixels: Tensor) -> Reconstructed:
-        again = [self.model.reconstruct(clip, self.bits).cpu() for clip in one_by_one(pixels)]
-        return Reconstructed(torch.cat(again), (self._bits_of(pixels),) * len(again))
+        """A clip longer than the model's table of frames goes through in stretches of that length, each alone."""
+        clips, bits = one_by_one(pixels), (self._bits_of(pixels),) * len(pixels)
+        length = frames_together(self.model, pixels.shape[2])
+        parts = [[self._stretch(part) for part in clip.split(length, dim=2)] for clip in clips]
+        again = torch.cat([torch.cat([part.pixels for part in clip], 2) for clip in parts])
+        if not self.model.radices:
+            return Reconstructed(again, bits)
+        digits = [torch.cat([part.codes.digits for part in clip if part.codes is not None], 1) for clip in parts]
+        return Reconstructed(again, bits, Codes(torch.cat(digits), self.model.radices[: self.bits]))
+
+    def reconstruct_together(self, pixels: Tensor) -> Tensor:
+        stretches = pixels.split(frames_together(self.model, pixels.shape[2]), dim=2)
+        return torch.cat([self.model.reconstruct(stretch, self.bits).cpu() for stretch in stretches], 2)
+
+    def _stretch(self, clip: Tensor) -> Reconstructed:
+        """A clip (1, 3, T, H, W) that the model can take at once."""
+        bits = (self._bits_of(clip),)
+        if not self.model.radices:
+            return Reconstructed(self.model.reconstruct(clip).cpu(), bits)
+        codes = self.model.encode(clip, self.bits)
+        again = self.model.decode(codes, (clip.shape[-2], clip.shape[-1])).cpu()
+        return Reconstructed(again, bits, Codes(codes.digits.cpu(), codes.radices))
 
     def _bits_of(self, pixels: Tensor) -> float:
         """Of one clip."""
@@ -69,6 +91,10 @@ class FileSystem(TokenizerSystem):
     def reconstruct(self, pixels: Tensor) -> Reconstructed:
         files = [self._through_file(clip) for clip in one_by_one(pixels)]
         return Reconstructed(torch.cat([again for again, _ in files]), tuple(bits for _, bits in files))
+
+    def reconstruct_together(self, pixels: Tensor) -> Tensor:
+        """Files are written one by one."""
+        return self.reconstruct(pixels).pixels
 
     def _through_file(self, clip: Tensor) -> tuple[Tensor, float]:
         frames = [to_uint8(frame[None]) for frame in frames_of(clip)]
