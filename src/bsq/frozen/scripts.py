@@ -6,6 +6,7 @@ published ones are known by their SHA-256, and downloaded only if it holds.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def load_script(path: Path | str) -> Script:
     if not file.is_file():
         raise CheckpointError(f"no file {file}")
     try:
-        module = torch.jit.load(str(file), map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the published files exist in this form only
+            module = torch.jit.load(str(file), map_location="cpu")
     except Exception as error:
         raise CheckpointError(f"{file} cannot be read as TorchScript: {_first_line(error)}") from error
     return Script(module.eval(), files.sha256(file), file.name)

@@ -4,6 +4,7 @@ from bsq.metrics.distribution import DistributionMeter, DistributionScores, Draw
 from bsq.metrics.features import FeatureNetwork, Features, Levels, NetworkIdentity
 from bsq.metrics.frechet import Covariance, Gaussian, GaussianStatistics, frechet_distance
 from bsq.metrics.inception_score import InceptionScore, inception_score
+from bsq.metrics.joint import JointUse, JointUseMeter
 from bsq.metrics.kernel import KernelDistance, kernel_distance, kernel_distance_of_subsets
 from bsq.metrics.manifold import PrecisionRecall, precision_recall
 from bsq.metrics.networks import (
@@ -38,6 +39,8 @@ __all__ = [
     "I3DFeatures",
     "InceptionFeatures",
     "InceptionScore",
+    "JointUse",
+    "JointUseMeter",
     "KernelDistance",
     "Levels",
     "NetworkIdentity",

@@ -219,8 +219,8 @@ class DistributionMeter:
         if least < draws.subset_size:
             notes.append(f"no kernel distance of subsets: they need {draws.subset_size} on each side, got {least}")
             return None
-        ordered = (rows[order_by_content(rows)] for rows in (shown, wanted))
-        return kernel_distance_of_subsets(*ordered, draws.subsets, draws.subset_size, draws.seed)
+        one, other = (rows[order_by_content(rows)] for rows in (shown, wanted))
+        return kernel_distance_of_subsets(one, other, draws.subsets, draws.subset_size, draws.seed)
 
 
 class _Side:

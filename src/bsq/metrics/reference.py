@@ -45,18 +45,18 @@ class ReferenceStatistics:
 def save_statistics(path: Path | str, statistics: ReferenceStatistics) -> None:
     """Writes `path` whole or not at all. Mirror of `load_statistics`."""
     target = Path(path)
-    arrays = {"mu": statistics.pooled.mean, "sigma": statistics.pooled.covariance}
+    arrays: dict[str, np.ndarray] = {"mu": statistics.pooled.mean, "sigma": statistics.pooled.covariance}
     if statistics.pooled.count is not None:
-        arrays["count"] = np.int64(statistics.pooled.count)
+        arrays["count"] = np.array(statistics.pooled.count, np.int64)
     if statistics.spatial is not None:
         arrays |= {"mu_s": statistics.spatial.mean, "sigma_s": statistics.spatial.covariance}
     for name in ("network", "weights_sha256", "preparation"):
         if (value := getattr(statistics, name)) is not None:
-            arrays[name] = np.str_(value)
+            arrays[name] = np.array(value)  # of type str, not an object: nothing to unpickle
     handle, partial = tempfile.mkstemp(prefix=target.name, suffix=".part", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as out:
-            np.savez(out, **arrays)
+            np.savez(out, allow_pickle=False, **arrays)
         os.replace(partial, target)
     finally:
         Path(partial).unlink(missing_ok=True)
@@ -67,7 +67,7 @@ def load_statistics(path: Path | str) -> ReferenceStatistics:
     try:
         with np.load(Path(path), allow_pickle=False) as file:
             found = {name: file[name] for name in file.files if name in _NAMES}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read as statistics (.npz): {error}") from error
     if "mu" not in found or "sigma" not in found:
         raise DataError(f"{path} holds no statistics: expected arrays mu and sigma")
