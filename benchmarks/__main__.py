@@ -1,4 +1,4 @@
-"""`python -m benchmarks [module …]`: print every table, or those named; `kodak_priors` with its options."""
+"""`python -m benchmarks [module …]`: print every table, or those named; `kodak_priors`, `clip_priors` with options."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from benchmarks import Row
 MODULES = ("quantizer", "prior", "loader", "attention", "streaming")
 
 
+WITH_OPTIONS = ("kodak_priors", "clip_priors")  # these take data and trained priors
+
+
 def show(row: Row) -> str:
     verdict = {True: "met", False: "MISSED", None: ""}[row.met]
     return f"| {row.name} | {row.figure} | {row.target} | {verdict} |"
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["kodak_priors"]:  # takes pictures and trained priors, so it has options of its own
-        importlib.import_module("benchmarks.kodak_priors").main(sys.argv[2:])
+    if len(sys.argv) > 1 and sys.argv[1] in WITH_OPTIONS:
+        importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="module", help="tables to print (default: all)")

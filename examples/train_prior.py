@@ -1,9 +1,10 @@
 """Train the learned prior of a tokenizer on its codes of photographs, freeze it to integers, put it beside the model.
 
-    python examples/train_prior.py MODEL 'pictures/*.tar' --minutes 20
+    python examples/train_prior.py MODEL 'pictures/*.tar' --clips 'videos/*.tar' --minutes 20
 
-MODEL is a model's folder; `prior.safetensors` and `prior.json` are written into it (or --out). A run that was cut off
-goes on where it was when the same command is given again.
+MODEL is a model's folder; `prior.safetensors` and `prior.json` are written into it (or --out). With --clips the prior
+learns from clips as well, and to expect a frame from the one before it. A run that was cut off goes on where it was
+when the same command is given again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 import bsq
+from bsq.data.clips import ClipSettings
 from bsq.data.dataset import TrainingData, to_pixels
 from bsq.data.loader import DataSettings, open_dataset
 from bsq.prior.causal import CausalSettings
@@ -36,23 +38,32 @@ def main() -> None:
     work = options.work / f"{options.model.name}-prior-{tokenizer.code_hash[:12]}"
     work.mkdir(parents=True, exist_ok=True)
     data = DataSettings(source=tuple(options.source), crop=options.crop, zoom=(options.zoom, 1.0), flip=0.5)
-    digits = collect(tokenizer, open_dataset(data, seed=0), options.crops, work / "codes.npy")
+    digits = [collect(tokenizer, open_dataset(data, seed=0), options.crops, work / "codes.npy")]
+    if options.clips:
+        clips = ClipSettings(source=tuple(options.clips), frames=options.clip_frames, frame_rate=options.clip_rate)
+        films = DataSettings(clips=clips, crop=options.clip_crop, zoom=(options.zoom, 1.0), flip=0.5)
+        digits.append(collect(tokenizer, open_dataset(films, seed=0), options.clip_count, work / "clip-codes.npy"))
     training = PriorTrainingSettings(
-        minutes=options.minutes, batch=options.batch, crop=digits.shape[2], learning_rate=options.learning_rate
+        minutes=options.minutes, batch=options.batch, crop=digits[0].shape[2], learning_rate=options.learning_rate
     )
     run = work / f"{options.kind}.safetensors"
     if options.kind == "causal":
         causal = CausalSettings(
             radices=tokenizer.radices, width=options.width, depth=options.blocks, chain_width=options.chain_width
         )
-        train_causal(digits, causal, training, show, run)
+        train_causal(digits[0], causal, training, show, run)
         CONSOLE.print(f"the causal prior, which is for comparison only, is in {run}")
         return
     settings = MaskedSettings(
-        radices=tokenizer.radices, blocks=options.blocks, width=options.width, chain_width=options.chain_width
+        radices=tokenizer.radices,
+        blocks=options.blocks,
+        width=options.width,
+        chain_width=options.chain_width,
+        earlier_frames=1 if options.clips else 0,
     )
     exact = freeze(train_masked(digits, settings, training, show, run))
-    notes = f"{options.minutes:g} minutes on {len(digits)} crops; {options.notes}".strip("; ")
+    counts = " and ".join(f"{len(one):,} {word}" for one, word in zip(digits, ("crops", "clips"), strict=False))
+    notes = f"{options.minutes:g} minutes on {counts}; {options.notes}".strip("; ")
     save_prior(exact, options.out or options.model, code_hash=tokenizer.code_hash, notes=notes)
     CONSOLE.print(f"prior {exact.identity.hex()} is in {options.out or options.model}")
 
@@ -62,7 +73,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("model", type=Path, help="folder of the tokenizer")
     parser.add_argument("source", nargs="+", help="folders, tars, pictures or globs of them")
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--clips", nargs="+", default=[], help="folders, tars or globs of videos to learn from as well")
     parser.add_argument("--crops", type=int, default=3000, help="crops to encode before training")
+    parser.add_argument("--clip-count", type=int, default=1000, help="clips to encode before training")
+    parser.add_argument("--clip-frames", type=int, default=8, help="frames of a clip")
+    parser.add_argument("--clip-rate", type=float, default=12.0, help="frames a second")
+    parser.add_argument("--clip-crop", type=int, default=144, help="side of a clip in pixels")
     parser.add_argument("--crop", type=int, default=256, help="their side in pixels")
     parser.add_argument("--zoom", type=float, default=0.42, help="least zoom; 1 shows pictures at their own size")
     parser.add_argument("--batch", type=int, default=8)
@@ -82,11 +98,11 @@ def parse() -> argparse.Namespace:
 
 @torch.no_grad()
 def collect(tokenizer: Tokenizer, dataset: TrainingData, count: int, kept: Path) -> torch.Tensor:
-    """Digits (count, 1, h, w, L) uint8 of random crops; kept in a file, because encoding takes minutes."""
+    """Digits (count, T, h, w, L) uint8 of random crops or clips; kept in a file, because encoding takes minutes."""
     if kept.exists():
         return torch.from_numpy(np.load(kept))
     digits = []
-    for position in track(range(count), "encoding crops", console=CONSOLE):
+    for position in track(range(count), f"encoding {kept.stem}", console=CONSOLE):
         pixels = to_pixels(dataset[position].pixels[None])
         # A few bits in a thousand differ in bfloat16: nothing to a model of their statistics, and twice as fast.
         with torch.autocast("cpu", torch.bfloat16):

@@ -20,8 +20,7 @@ from bsq.errors import DataError, NumericsError
 # differences are what its version 1.3.0 computes with SciPy.
 ANCHOR = Curve.of([9487.76, 4593.60, 2486.44, 1358.24], [40.037, 38.615, 36.845, 34.851])
 TEST = Curve.of([9787.80, 4469.00, 2451.52, 1356.24], [40.121, 38.651, 36.970, 34.987])
-# The first sample of github.com/Anserw/Bjontegaard_metric (demo.py), which goes round with many scripts after VCEG-M33;
-# differences as above.
+# "Sample 1" in the demonstration of github.com/Anserw/Bjontegaard_metric, after VCEG-M33; differences as above.
 OLD_ANCHOR = Curve.of([686.76, 309.58, 157.11, 85.95], [40.28, 37.18, 34.24, 31.42])
 OLD_TEST = Curve.of([893.34, 407.8, 204.93, 112.75], [40.39, 37.21, 34.17, 31.24])
 

@@ -318,7 +318,7 @@ def peak(*arguments: str) -> int:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_film(here: Path, tiny_model: Path) -> None:
     peaks = []
-    for count in (100, 2000):
+    for count in (100, 10_000):
         clip(f"{count}.mp4", count, 25, (48, 64))
         encoding = peak("encode", "--model", str(tiny_model), "--prior", "raw", f"{count}.mp4")
         decoding = peak("decode", "--model", str(tiny_model), f"{count}.bsq", "-o", f"{count}.webm")

@@ -1,171 +1,132 @@
-from collections.abc import Iterator
+import copy
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import nn
+from torch.nn import functional
 
-from bsq.errors import CheckpointError
+from bsq.errors import CheckpointError, SettingsError, ShapeError
 from bsq.frozen import files, inception
-from bsq.frozen.inception import Inception, load_inception
-
-# Every block of the published network: its branches, each a chain of layers from the block's input. "a|b" are side by
-# side, "avg" and "max" are 3 × 3 pooling with stride 1, "halve" with stride 2.
-BLOCKS = {
-    "Mixed_5": [
-        "branch1x1",
-        "branch5x5_1 branch5x5_2",
-        "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3",
-        "avg branch_pool",
-    ],
-    "Mixed_6a": ["branch3x3", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3", "halve"],
-    "Mixed_6": [
-        "branch1x1",
-        "branch7x7_1 branch7x7_2 branch7x7_3",
-        "branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5",
-        "avg branch_pool",
-    ],
-    "Mixed_7a": [
-        "branch3x3_1 branch3x3_2",
-        "branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4",
-        "halve",
-    ],
-    "Mixed_7b": [
-        "branch1x1",
-        "branch3x3_1 branch3x3_2a|branch3x3_2b",
-        "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3a|branch3x3dbl_3b",
-        "avg branch_pool",
-    ],
-    "Mixed_7c": [
-        "branch1x1",
-        "branch3x3_1 branch3x3_2a|branch3x3_2b",
-        "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3a|branch3x3dbl_3b",
-        "max branch_pool",
-    ],
-}
-STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "halve", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "halve")
-MIXED = [f"Mixed_{name}" for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")]
-STRIDED = ("1a_3x3", "6a.branch3x3", "6a.branch3x3dbl_3", "7a.branch3x3_2", "7a.branch7x7x3_4")  # with stride 2
-UNPADDED = (*STRIDED, "2a_3x3", "4a_3x3")
-WIDTHS = {"5b": 256, "5c": 288, "5d": 288, "6a": 768, "6b": 768, "6e": 768, "7a": 1280, "7b": 2048, "7c": 2048}
+from bsq.frozen.inception import BlockA, BlockC, BlockE, Inception, load_inception, prepare
 
 
 @pytest.fixture(scope="module")
 def network() -> Inception:
-    """Random weights of a size that keeps activations alive through all layers."""
-    model, generator = Inception(), torch.Generator().manual_seed(0)
-    for name, tensor in model.state_dict().items():
-        if name.endswith("conv.weight"):
-            tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=generator)
-        elif name.endswith(("running_mean", "bn.bias", "fc.bias")):
-            tensor.normal_(0, 0.1, generator=generator)
-        elif name.endswith(("running_var", "bn.weight")):
-            tensor.uniform_(0.8, 1.2, generator=generator)
+    torch.manual_seed(0)
+    model = Inception()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
     return model
 
 
-def by_the_table(tensors: dict[str, Tensor], hidden: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Names and outputs of all layers of the stem and all blocks."""
-
-    def layer(name: str, hidden: Tensor) -> Tensor:
-        match name.split(".")[-1]:
-            case "avg":
-                counted = F.conv2d(torch.ones_like(hidden[:1, :1]), torch.ones(1, 1, 3, 3), padding=1)
-                return F.avg_pool2d(hidden, 3, 1, 1, divisor_override=1) / counted  # padding does not count
-            case "max":
-                return F.max_pool2d(hidden, 3, 1, 1)
-            case "halve":
-                return F.max_pool2d(hidden, 3, 2)
-        weight = tensors[f"{name}.conv.weight"]
-        padding = [0 if name.endswith(UNPADDED) else side // 2 for side in weight.shape[2:]]
-        hidden = F.conv2d(hidden, weight, stride=2 if name.endswith(STRIDED) else 1, padding=padding)
-        norm = {part: tensors[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")}
-        return F.batch_norm(hidden, **norm, eps=0.001).clamp(min=0)
-
-    for name in STEM:
-        hidden = layer(name, hidden)
-        yield name, hidden
-    for block in MIXED:
-        outputs = []
-        for branch in BLOCKS.get(block) or BLOCKS[block[:-1]]:
-            *chain, last = branch.split()
-            inner = hidden
-            for name in chain:
-                inner = layer(f"{block}.{name}", inner)
-            outputs += [layer(f"{block}.{name}", inner) for name in last.split("|")]
-            yield f"{block}.{last}", outputs[-1]
-        hidden = torch.cat(outputs, 1)
-        yield block, hidden
+def test_the_whole_network(network: Inception) -> None:
+    pixels = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.inference_mode():
+        found = network(prepare(pixels, "pytorch-fid"))
+    assert found.pooled.shape == (2, 2048)
+    assert found.spatial.shape == (2, 17 * 17 * 7)
+    assert found.logits.shape == (2, 1008)
+    assert torch.equal(found.logits, found.pooled @ network.fc.weight.T)  # no bias
+    assert not torch.equal(found.pooled[0], found.pooled[1])
+    assert not network.train().training
 
 
-def test_it_is_the_published_network(network: Inception) -> None:
-    """Names, sizes and values, against a table of its branches; two pictures."""
-    pictures = torch.rand(2, 3, 299, 299, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    found = network(pictures)
-    tensors = network.state_dict()
-    layers = dict(by_the_table(tensors, pictures))
-    for name, width in WIDTHS.items():
-        side = {"5": 35, "6": 17, "7": 8}[name[0]]
-        assert layers[f"Mixed_{name}"].shape == (2, width, side, side)
-    pooled = layers["Mixed_7c"].mean((2, 3))
-    assert pooled.std() > 0.01
-    torch.testing.assert_close(found.pooled, pooled, rtol=1e-4, atol=1e-4)
-    spatial = layers["Mixed_6d.branch1x1"][:, :7]
-    torch.testing.assert_close(found.spatial.unflatten(1, (17, 17, 7)), spatial.movedim(1, -1), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(found.logits, pooled @ tensors["fc.weight"].T, rtol=1e-4, atol=1e-4)
-    assert (found.pooled.shape, found.spatial.shape, found.logits.shape) == ((2, 2048), (2, 2023), (2, 1008))
-
-
-def test_names_and_numbers_of_the_published_file() -> None:
-    """566 tensors of 94 convolutions and one layer of classes, in torchvision's names: 95.5 MB of its 95.6."""
-    model = Inception()
-    tensors = model.state_dict()
-    assert len(tensors) == 566
-    convolutions = {name.removesuffix(".conv.weight") for name in tensors if name.endswith(".conv.weight")}
-    assert len(convolutions) == 94
-    for name in convolutions:
-        parts = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked")
-        assert all(f"{name}.{part}" in tensors for part in parts)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 23_834_568 + 8 * 2049
-    shapes = {
+def test_tensors_have_the_published_names_and_sizes(network: Inception) -> None:
+    """94 convolutions with batch norm. torchvision states 27,161,264 numbers for its own, with a head aside and 1000
+    classes.
+    """
+    state = network.state_dict()
+    aside = 768 * 128 + 2 * 128 + 128 * 768 * 5 * 5 + 2 * 768 + 768 * 1000 + 1000
+    assert len([name for name in state if name.endswith(".conv.weight")]) == 94
+    assert sum(p.numel() for p in network.parameters()) == 27_161_264 - aside + 8 * (2048 + 1)
+    for name, shape in {
         "Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3),
+        "Conv2d_4a_3x3.bn.running_var": (192,),
         "Mixed_5b.branch_pool.conv.weight": (32, 192, 1, 1),
-        "Mixed_6b.branch7x7dbl_2.conv.weight": (128, 128, 7, 1),
-        "Mixed_6e.branch7x7_2.conv.weight": (192, 192, 1, 7),
-        "Mixed_7c.branch3x3dbl_3b.conv.weight": (384, 384, 3, 1),
+        "Mixed_5d.branch5x5_2.conv.weight": (64, 48, 5, 5),
+        "Mixed_6a.branch3x3dbl_3.conv.weight": (96, 96, 3, 3),
+        "Mixed_6b.branch7x7_2.conv.weight": (128, 128, 1, 7),
+        "Mixed_6e.branch7x7dbl_5.conv.weight": (192, 192, 1, 7),
+        "Mixed_7a.branch7x7x3_4.conv.weight": (192, 192, 3, 3),
+        "Mixed_7b.branch3x3dbl_1.conv.weight": (448, 1280, 1, 1),
+        "Mixed_7c.branch3x3_2b.conv.weight": (384, 384, 3, 1),
         "fc.weight": (1008, 2048),
         "fc.bias": (1008,),
-    }
-    assert {name: tuple(tensors[name].shape) for name in shapes} == shapes
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-    assert not model.train().training
+    }.items():
+        assert tuple(state[name].shape) == shape
 
 
-def test_from_files(network: Inception, tmp_path: Path) -> None:
-    tensors = network.state_dict()
-    torch.save(tensors, tmp_path / "weights.pth")
-    older = {name: value for name, value in tensors.items() if "num_batches" not in name}
-    save_file(older, tmp_path / "weights.safetensors")
-    for name in ("weights.pth", "weights.safetensors"):
+def test_pools_are_those_of_tensorflow() -> None:
+    """Inside branches the mean leaves the padding out; the last block takes the maximum."""
+    corner = torch.zeros(1, 1280, 8, 8)
+    corner[:, :, 0, 0] = 4.0
+    means, largest = BlockE(1280, inception._mean_pool), BlockE(1280, inception._max_pool)
+    assert means.pool(corner)[0, 0, 0, 0] == 1.0  # 4 of the 9 places lie inside
+    assert largest.pool(corner)[0, 0, 1, 1] == 4.0
+    seen: list[torch.Tensor] = []
+    for block, width, side in ((BlockA(192, 32), 192, 35), (BlockC(128), 768, 17)):
+        block.branch_pool.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        block.eval()(torch.ones(1, width, side, side))
+        assert torch.equal(seen[-1], torch.ones(1, width, side, side))
+    assert Inception().Mixed_7c.pool is inception._max_pool
+
+
+def test_spatial_features_are_rows_of_places(network: Inception) -> None:
+    """Place by place, seven channels each, after the ReLU of Mixed_6d's first branch."""
+    kept: list[torch.Tensor] = []
+    model = copy.deepcopy(network)
+    model.Mixed_6d.branch1x1.register_forward_hook(lambda *call: kept.append(call[-1]))
+    with torch.inference_mode():
+        found = model(torch.rand(1, 3, 299, 299))
+    assert found.spatial.reshape(17, 17, 7)[3, 5].tolist() == kept[0][0, :7, 3, 5].tolist()
+    assert found.spatial.min() >= 0
+
+
+def test_resizing() -> None:
+    pixels = torch.rand(1, 3, 130, 400) * 2 - 1
+    half_pixel = functional.interpolate(pixels, (299, 299), mode="bilinear", align_corners=False, antialias=False)
+    assert torch.equal(prepare(pixels, "pytorch-fid"), half_pixel)
+    ramp = torch.linspace(-1, 1, 100, dtype=torch.float64).expand(1, 3, 50, 100)
+    found = prepare(ramp, "tensorflow")
+    places = (torch.arange(299, dtype=torch.float64) * 100 / 299).clamp(max=99)
+    wanted = ((places / 99 * 2 - 1 + 1) * 127.5 - 128) / 128
+    assert torch.allclose(found[0, 0, 7], wanted, atol=1e-12)
+    full = torch.rand(1, 3, 299, 299, dtype=torch.float64) * 2 - 1
+    assert torch.allclose(prepare(full, "tensorflow"), ((full + 1) * 127.5 - 128) / 128, atol=1e-12)
+    with pytest.raises(SettingsError, match="no way to resize"):
+        prepare(pixels, "lanczos")  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="takes"):
+        Inception.forward(Inception.__new__(Inception), pixels)
+
+
+def test_weights_from_a_file(network: Inception, tmp_path: Path) -> None:
+    state = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "net.pth")
+    save_file(state, tmp_path / "net.safetensors")
+    for name in ("net.pth", "net.safetensors"):
         loaded, digest = load_inception(tmp_path / name)
         assert digest == files.sha256(tmp_path / name)
-        assert all(torch.equal(value, tensors[key]) for key, value in loaded.state_dict().items())
+        assert all(torch.equal(loaded.state_dict()[key], value) for key, value in state.items())
+    (tmp_path / "net.pth").rename(tmp_path / inception.PUBLISHED.name)
+    with pytest.raises(CheckpointError, match="not the published"):
+        load_inception(tmp_path / inception.PUBLISHED.name)
 
 
-def test_bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match="no file"):
         load_inception(tmp_path / "absent.pth")
-    (tmp_path / "text.pth").write_text("not tensors")
+    torch.save({"fc.weight": torch.zeros(1000, 2048)}, tmp_path / "torchvision.pth")
+    with pytest.raises(CheckpointError, match="missing or of another size, the first is Conv2d_1a"):
+        load_inception(tmp_path / "torchvision.pth")
+    (tmp_path / "noise.pth").write_bytes(b"noise")
     with pytest.raises(CheckpointError, match="cannot be read"):
-        load_inception(tmp_path / "text.pth")
-    save_file({"fc.weight": torch.zeros(1000, 2048)}, tmp_path / "torchvision.safetensors")
-    with pytest.raises(CheckpointError, match="of 566 tensors are missing or of another size, the first is Conv2d_1a"):
-        load_inception(tmp_path / "torchvision.safetensors")
+        load_inception(tmp_path / "noise.pth")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(CheckpointError) as caught:
+    monkeypatch.delenv("BSQ_WEIGHTS", raising=False)
+    with pytest.raises(CheckpointError, match=r"github\.com/mseitzer/pytorch-fid"):
         load_inception()
-    for words in ("FID needs pt_inception-2015-12-05-6726825d.pth", "https://github.com/mseitzer", "SqueezeNet"):
-        assert words in str(caught.value)
-    assert inception.INCEPTION.sha256.startswith("6726825d")  # as the file's name says

@@ -48,7 +48,7 @@ def test_a_halving_convolution_keeps_constants_and_places(size: int) -> None:
     halved = layer(ramp)[0, 0]
     assert halved.shape == (8, 8)
     assert torch.allclose(halved[3, 2:6], 2 * torch.arange(2.0, 6) + 0.5)
-    assert layer(ramp.transpose(2, 3))[0, 0, 3, 3] == halved[3, 3]
+    assert torch.allclose(layer(ramp.transpose(2, 3))[0, 0, 3, 3], halved[3, 3])  # sums may run in another order
 
 
 def test_weights_are_equalized() -> None:

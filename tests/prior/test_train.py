@@ -18,7 +18,9 @@ from bsq.prior.resume import load_trained
 from bsq.prior.train import (
     PriorProgress,
     PriorTrainingSettings,
+    draw_crops,
     draw_point,
+    fit,
     masked_losses,
     to_frames,
     train_causal,
@@ -91,6 +93,23 @@ def test_a_still_film_costs_little_with_memory(converse: Callable) -> None:
     assert whole - first < 0.5 * first
 
 
+def test_sources_may_differ_in_size() -> None:
+    """Each step takes crops of one source, as often as it has tokens; small grids are seen whole."""
+    signs = [torch.ones(5, 2, 12, 12, 6, dtype=torch.int8), torch.ones(50, 2, 4, 9, 6, dtype=torch.int8)]
+    training = PriorTrainingSettings(batch=2, crop=8)
+    shapes = [tuple(draw_crops(one, training, np.random.default_rng(0)).shape) for one in signs]
+    assert shapes == [(2, 2, 8, 8, 6), (2, 2, 4, 8, 6)]
+    seen: list[int] = []
+
+    def losses(truth: torch.Tensor, draw: np.random.Generator, done: float) -> tuple[torch.Tensor, list[float]]:
+        seen.append(truth.shape[2])
+        return sum(p.sum() for p in model.parameters()) * 0, [0.0]
+
+    model = MaskedPrior(SMALL)
+    fit(model, signs, training.model_copy(update={"steps": 60}), losses, lambda *_: None, None)
+    assert 5 < seen.count(8) < 25, "720 tokens of 2,520"
+
+
 def test_a_point_of_the_order_knows_only_the_past() -> None:
     layer = SMALL.layout().layers[1]
     signs = torch.ones(50, 8, 8, 6)
@@ -103,7 +122,7 @@ def test_a_point_of_the_order_knows_only_the_past() -> None:
     assert 5 < int(point.whole.sum()) < 45
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 6, 12, 6), (2, 1, 12, 12, 5), (2, 12, 12, 6), (0, 1, 12, 12, 6)])
+@pytest.mark.parametrize("shape", [(2, 1, 0, 12, 6), (2, 1, 12, 12, 5), (2, 12, 12, 6), (0, 1, 12, 12, 6)])
 def test_shapes_are_checked(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match="digits must be"):
         train_masked(torch.zeros(shape, dtype=torch.uint8), SMALL, SHORT, lambda *_: None)

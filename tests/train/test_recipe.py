@@ -20,7 +20,7 @@ RECIPES = sorted(FOLDER.glob("**/*.yaml"))
 def sources_for(path: Path) -> list[str]:
     """Recipes name no data."""
     pictures, clips = "data.source=pictures", "data.clips.source=videos"
-    if path.stem.startswith("ucf101"):
+    if path.stem.startswith(("ucf101", "video-")):
         return [clips]
     return [pictures, clips] if path.stem.endswith("-video") else [pictures]
 

@@ -1,4 +1,4 @@
-"""Where published weights come from. What enters: a `WeightFile`. What leaves: a path whose SHA-256 was checked.
+"""Where published weights come from. What enters: a `WeightFile`. What leaves: a path, its SHA-256 checked where known.
 
 A file is looked for in the package, then in the folder named by the variable BSQ_WEIGHTS, then in the cache
 (~/.cache/bsq/weights, or below XDG_CACHE_HOME), and is at last downloaded into the cache. With HF_HUB_OFFLINE=1 nothing
@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import Progress
 
 from bsq.errors import CheckpointError
 
@@ -24,10 +29,12 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One published file of weights."""
+    """One published file of weights. `sha256` is the file's hash in hex, or as much of its beginning as the publisher
+    states; None where none is stated: such a file is not checked, and whoever reads it records its hash.
+    """
 
     name: str
-    sha256: str
+    sha256: str | None
     url: str | None  # None for files inside the package
     use: str  # what needs it, for messages
     without: str  # how to go on without it, for messages
@@ -45,8 +52,10 @@ def find(file: WeightFile) -> Path:
 
 def check(path: Path, file: WeightFile) -> None:
     """Raises CheckpointError unless the file at `path` is the published one."""
+    if file.sha256 is None:
+        return
     found = sha256(path)
-    if found != file.sha256:
+    if not found.startswith(file.sha256):
         raise CheckpointError(
             f"{path} is not the published {file.name}: SHA-256 {found[:16]}…, expected {file.sha256[:16]}…. "
             "Delete it and fetch it again."
@@ -61,8 +70,7 @@ def download(file: WeightFile, target: Path) -> Path:
     handle, partial = tempfile.mkstemp(prefix=file.name, suffix=".part", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as out, urllib.request.urlopen(file.url, timeout=TIMEOUT_SECONDS) as source:
-            while block := source.read(BLOCK):
-                out.write(block)
+            _copy(source, out, file.name)
         check(Path(partial), file)
         os.replace(partial, target)
     except (urllib.error.URLError, OSError) as error:
@@ -70,6 +78,21 @@ def download(file: WeightFile, target: Path) -> Path:
     finally:
         Path(partial).unlink(missing_ok=True)
     return target
+
+
+def _copy(source: Any, out: IO[bytes], name: str) -> None:
+    """Copies an answer to a file, with progress on the terminal. Raises OSError when less comes than was promised."""
+    promised = source.headers.get("Content-Length")
+    total = int(promised) if promised is not None and promised.isdigit() else None
+    written = 0
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(name, total=total)
+        while block := source.read(BLOCK):
+            out.write(block)
+            written += len(block)
+            progress.update(task, completed=written)
+    if total is not None and written != total:
+        raise OSError(f"{written} of {total} bytes came")
 
 
 def sha256(path: Path) -> str:
@@ -88,9 +111,13 @@ def _user_folder(name: str) -> tuple[Path, ...]:
     return (Path(folder) / name,) if folder else ()
 
 
+def _promise(file: WeightFile) -> str:
+    return "its publisher states no SHA-256" if file.sha256 is None else f"SHA-256 {file.sha256}"
+
+
 def _missing(file: WeightFile, why: str) -> str:
     return (
         f"{file.use} needs {file.name}, which is not here, and {why}.\n"
         f"Get it from {file.url or 'the bsq package'} and put it into {cache_folder()}, or into a folder named by the "
-        f"variable BSQ_WEIGHTS (SHA-256 {file.sha256}).\n{file.without}"
+        f"variable BSQ_WEIGHTS ({_promise(file)}).\n{file.without}"
     )

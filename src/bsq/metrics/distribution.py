@@ -1,283 +1,176 @@
-"""Distance of two sets of pictures or clips. What enters: pixels of either. What leaves: scores, and what they are of.
+"""Distances of two sets of pictures. What enters: reference and sample pictures. What leaves: `DistributionScores`.
 
-`FrechetMeter` gathers statistics in constant memory: FID and rFID (sFID beside them) with a network of pictures, FVD
-and rFVD with one of clips. `DistributionMeter` keeps all features (4 bytes a number for networks in float32) and adds
-what needs them: inception score, precision and recall, kernel distance.
+rFID is the Fréchet distance of pictures and their reconstructions, gFID of pictures and generated ones. The results are
+the same whatever the batches, the order and the number of processes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Self
+from pathlib import Path
+from typing import Literal
 
-import torch
 from torch import Tensor
 
-from bsq.errors import DataError
-from bsq.metrics.features import FeatureNetwork, Features, NetworkIdentity
-from bsq.metrics.frechet import Covariance, Gaussian, GaussianStatistics, frechet_distance
-from bsq.metrics.inception_score import InceptionScore, inception_score
-from bsq.metrics.kernel import KernelDistance, kernel_distance, kernel_distance_of_subsets
-from bsq.metrics.manifold import NEIGHBOURS, PrecisionRecall, precision_recall
-from bsq.metrics.reference import ReferenceStatistics
-from bsq.metrics.rows import order_by_content
+from bsq.errors import DataError, SettingsError
+from bsq.frozen.files import sha256
+from bsq.metrics.features import FeatureNetwork, Rounding, rounded
+from bsq.metrics.frechet import Moments, frechet_distance, load_moments, save_moments
+from bsq.metrics.inception_score import SPLITS, InceptionScore, inception_score
+from bsq.metrics.kernel import KernelDistance, kernel_distance
+from bsq.metrics.manifold import PrecisionRecall, precision_recall
+from bsq.metrics.sets import FeatureSet, Kept
 
-
-@dataclass(frozen=True)
-class FrechetScores:
-    """Fréchet distances, and all that they depend on besides the pictures."""
-
-    network: NetworkIdentity
-    covariance: Covariance
-    pictures: int  # or clips
-    references: int | None  # None: the reference statistics do not say
-    frechet: float  # FID, rFID, FVD or rFVD
-    spatial_frechet: float | None  # sFID; None if the network or the reference has no spatial features
-    notes: tuple[str, ...]  # what a reader of the number must know
-
-    @property
-    def label(self) -> str:
-        """Whose number it is: "… , not comparable" unless it may stand beside published ones."""
-        return self.network.label
-
-
-@dataclass(frozen=True)
-class Draws:
-    """How sets are split and drawn from; the defaults are those of published scores."""
-
-    splits: int = 10  # of the inception score
-    neighbours: int = NEIGHBOURS  # of precision and recall
-    subsets: int = 100  # of the kernel distance
-    subset_size: int = 1000
-    seed: int = 0
+Measure = Literal["fid", "sfid", "inception score", "precision and recall", "kid"]
+MEASURES: tuple[Measure, ...] = ("fid", "sfid", "inception score", "precision and recall", "kid")
+FID_ALONE: tuple[Measure, ...] = ("fid",)
+FROM_MOMENTS = frozenset({"fid", "sfid", "inception score"})
 
 
 @dataclass(frozen=True)
 class DistributionScores:
-    """All scores of a set of pictures against references. What cannot be had is None, and a note says why."""
+    """Every measure that was asked for; None for the others."""
 
-    frechet: FrechetScores
-    inception: InceptionScore | None
-    manifold: PrecisionRecall | None
-    kernel: float | None  # unbiased, from all pairs
-    kernel_of_subsets: KernelDistance | None
-    notes: tuple[str, ...]
+    network: str
+    weights_sha256: str | None
+    label: str  # "comparable …" or "not comparable: …"
+    rounding: Rounding
+    references: int | None  # None for statistics whose file does not say
+    samples: int
+    fid: float | None
+    sfid: float | None
+    inception_score: InceptionScore | None  # of the samples
+    precision_recall: PrecisionRecall | None
+    kid: KernelDistance | None
+    notes: tuple[str, ...]  # what a reader must know
 
 
-class FrechetMeter:
-    """Fréchet distance of pictures from references, or from the stored statistics of references.
-
-    Copies that travel between processes (pickled) leave the network behind: they are there to be merged.
-    """
+class DistributionMeter:
+    """Adds up features of references and samples. `references` and `samples` are what other processes send here."""
 
     def __init__(
         self,
         network: FeatureNetwork,
-        reference: ReferenceStatistics | None = None,
-        covariance: Covariance = Covariance.SAMPLE,
+        measures: Collection[Measure] = FID_ALONE,
+        rounding: Rounding = "uint8",
+        statistics: Path | str | None = None,
+        splits: int = SPLITS,
     ) -> None:
-        """Raises DataError when `reference` was made with another network."""
-        self.identity = network.identity
-        self._network: FeatureNetwork | None = network
-        self._covariance = covariance
-        self._reference = reference
-        self._doubts = () if reference is None else reference.doubts(network.identity)
-        self._pictures, self._references = _Side(), _Side()
+        """`statistics`: an `.npz` of reference moments in place of reference pictures (fid, sfid)."""
+        unknown = sorted(set(measures) - set(MEASURES))
+        if unknown or not measures:
+            raise SettingsError(f"no measures {unknown or '(none given)'}; there are {', '.join(MEASURES)}")
+        if statistics is not None and not set(measures) <= FROM_MOMENTS:
+            raise SettingsError("precision, recall and KID need reference pictures; statistics hold only their moments")
+        self._network = network
+        self._measures = frozenset(measures)
+        self._rounding: Rounding = rounding
+        self._splits = splits
+        self._stored = None if statistics is None else load_moments(statistics)
+        self._source = None if statistics is None else Path(statistics)
+        kept = _kept(self._measures)
+        self.references = FeatureSet(kept - {"logits"} or {"moments"})
+        self.samples = FeatureSet(kept)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_network": None}
+    def add_references(self, pixels: Tensor) -> None:
+        """Float (B, 3, H, W) in [−1, 1]."""
+        if self._stored is not None:
+            raise SettingsError("the references are stored statistics; pictures cannot be added to them")
+        self.references.add(self._network.pictures(rounded(pixels, self._rounding)))
 
-    def features(self, pixels: Tensor) -> Features:
-        """What the network says of pictures (B, 3, H, W) or clips (B, 3, T, H, W), as it takes them."""
-        if self._network is None:
-            raise DataError("this meter came from another process, without its network: merge it, but add elsewhere")
-        return self._network.features(pixels)
-
-    def add(self, pixels: Tensor) -> None:
-        """Adds pictures or clips."""
-        self.add_features(self.features(pixels))
-
-    def add_reference(self, pixels: Tensor) -> None:
-        """Adds references. Raises DataError when their statistics were given."""
-        self.add_reference_features(self.features(pixels))
-
-    def add_features(self, features: Features) -> None:
-        """Adds pictures of which this network's features are known."""
-        self._pictures.add(features)
-
-    def add_reference_features(self, features: Features) -> None:
-        """Adds references of which this network's features are known."""
-        if self._reference is not None:
-            raise DataError("the reference statistics were given; references cannot be added to them")
-        self._references.add(features)
-
-    def merge(self, other: FrechetMeter) -> None:
-        """Adds what another process has gathered."""
-        if self.identity != other.identity:
-            raise DataError(f"cannot add up features of {self.identity.label} and of {other.identity.label}")
-        self._pictures.merge(other._pictures)
-        self._references.merge(other._references)
-
-    @property
-    def has_reference(self) -> bool:
-        """Whether the statistics of the references were given."""
-        return self._reference is not None
-
-    def reference_statistics(self) -> ReferenceStatistics:
-        """Of the references so far, to be saved and used again; those that were given, if any were."""
-        if self._reference is not None:
-            return self._reference
-        return self._references.statistics(self._covariance, self.identity)
-
-    def result(self) -> FrechetScores:
-        """Raises DataError for fewer than two pictures or references."""
-        shown, wanted = self._pictures.statistics(self._covariance, self.identity), self.reference_statistics()
-        spatial = None
-        if shown.spatial is not None and wanted.spatial is not None:
-            spatial = frechet_distance(shown.spatial, wanted.spatial)
-        return FrechetScores(
-            network=self.identity,
-            covariance=self._covariance,
-            pictures=self._pictures.pooled.count,
-            references=wanted.pooled.count,
-            frechet=frechet_distance(shown.pooled, wanted.pooled),
-            spatial_frechet=spatial,
-            notes=(*self._doubts, *_rank_notes("pictures", shown.pooled), *_rank_notes("references", wanted.pooled)),
-        )
-
-
-class DistributionMeter:
-    """What `FrechetMeter` measures, and inception score, precision and recall, and kernel distances.
-
-    Splits and subsets are taken in the order of the features' hashes: no result depends on the order of pictures.
-    """
-
-    def __init__(self, frechet: FrechetMeter, draws: Draws | None = None) -> None:
-        """`frechet` must be empty still; `draws` None: as published."""
-        self._frechet = frechet
-        self._draws = draws or Draws()
-        self._pictures, self._references = _Rows(), _Rows()
-
-    @property
-    def identity(self) -> NetworkIdentity:
-        return self._frechet.identity
-
-    def add(self, pixels: Tensor) -> None:
-        """Adds pictures (B, 3, H, W) or clips (B, 3, T, H, W), as the network takes them."""
-        features = self._frechet.features(pixels)
-        self._frechet.add_features(features)
-        self._pictures.add(features)
-
-    def add_reference(self, pixels: Tensor) -> None:
-        """Adds references. Where their statistics were given, these stand for the Fréchet distance."""
-        features = self._frechet.features(pixels)
-        if not self._frechet.has_reference:
-            self._frechet.add_reference_features(features)
-        self._references.add(features)
+    def add_samples(self, pixels: Tensor) -> None:
+        """Float (B, 3, H, W) in [−1, 1]."""
+        self.samples.add(self._network.pictures(rounded(pixels, self._rounding)))
 
     def merge(self, other: DistributionMeter) -> None:
-        """Adds what another process has gathered."""
-        self._frechet.merge(other._frechet)
-        self._pictures.merge(other._pictures)
-        self._references.merge(other._references)
+        """Adds what another meter has measured with the same network."""
+        mine, theirs = self._network, other._network
+        if (mine.name, mine.weights_sha256) != (theirs.name, theirs.weights_sha256):
+            raise SettingsError(f"cannot put together features of {mine.name} and {theirs.name}")
+        self.references.merge(other.references)
+        self.samples.merge(other.samples)
 
-    def reference_statistics(self) -> ReferenceStatistics:
-        """As `FrechetMeter.reference_statistics`."""
-        return self._frechet.reference_statistics()
+    def save_references(self, path: Path | str) -> None:
+        """Writes the references' moments as an `.npz`, to be given as `statistics` later."""
+        if not self._measures & {"fid", "sfid"} or self._stored is not None:
+            raise SettingsError("no moments of references to save: they are counted for fid and sfid from pictures")
+        spatial = self.references.moments("spatial moments") if "sfid" in self._measures else None
+        save_moments(path, self.references.moments(), spatial)
 
     def result(self) -> DistributionScores:
-        """Raises DataError for fewer than two pictures or references."""
-        frechet = self._frechet.result()
-        notes: list[str] = []
-        inception = self._inception(notes)
-        shown, wanted = self._pictures.pooled(), self._references.pooled()
-        if shown is None or wanted is None:
-            notes.append("no precision, recall and kernel distance: of the references only statistics were given")
-            return DistributionScores(frechet, inception, None, None, None, tuple(notes))
-        manifold, subsets = self._manifold(shown, wanted, notes), self._subsets(shown, wanted, notes)
-        return DistributionScores(frechet, inception, manifold, kernel_distance(shown, wanted), subsets, tuple(notes))
-
-    def _inception(self, notes: list[str]) -> InceptionScore | None:
-        rows, splits = self._pictures.probabilities(), self._draws.splits
-        if rows is None:
-            notes.append(f"no inception score: {self.identity.name} has no classes")
-            return None
-        if len(rows) < splits:
-            notes.append(f"no inception score: {splits} splits need as many pictures, got {len(rows)}")
-            return None
-        return inception_score(rows[order_by_content(rows)], splits)
-
-    def _manifold(self, shown: Tensor, wanted: Tensor, notes: list[str]) -> PrecisionRecall | None:
-        least, neighbours = min(len(shown), len(wanted)), self._draws.neighbours
-        if least <= neighbours:
-            notes.append(f"no precision and recall: {neighbours} neighbours need more than {least} on each side")
-            return None
-        return precision_recall(shown, wanted, neighbours)
-
-    def _subsets(self, shown: Tensor, wanted: Tensor, notes: list[str]) -> KernelDistance | None:
-        least, draws = min(len(shown), len(wanted)), self._draws
-        if least < draws.subset_size:
-            notes.append(f"no kernel distance of subsets: they need {draws.subset_size} on each side, got {least}")
-            return None
-        one, other = (rows[order_by_content(rows)] for rows in (shown, wanted))
-        return kernel_distance_of_subsets(one, other, draws.subsets, draws.subset_size, draws.seed)
-
-
-class _Side:
-    """Statistics of one set."""
-
-    def __init__(self) -> None:
-        self.pooled, self.spatial = GaussianStatistics(), GaussianStatistics()
-
-    def add(self, features: Features) -> None:
-        self.pooled.add(features.pooled)
-        if features.spatial is not None:
-            self.spatial.add(features.spatial)
-
-    def merge(self, other: Self) -> None:
-        self.pooled.merge(other.pooled)
-        self.spatial.merge(other.spatial)
-
-    def statistics(self, covariance: Covariance, identity: NetworkIdentity) -> ReferenceStatistics:
-        spatial = self.spatial.result(covariance) if self.spatial.count else None
-        return ReferenceStatistics(
-            self.pooled.result(covariance), spatial, identity.name, identity.weights_sha256, identity.preparation
+        """Raises DataError when a set has too few pictures for a measure."""
+        wanted = self._measures
+        pictures = None if wanted <= {"inception score"} else self._count()
+        score = kernel = manifold = None
+        if "inception score" in wanted:
+            score = inception_score(self.samples.rows("logits"), self._splits)
+        if "precision and recall" in wanted:
+            manifold = precision_recall(self.references.rows(), self.samples.rows())
+        if "kid" in wanted:
+            kernel = kernel_distance(self.references.rows(), self.samples.rows())
+        return DistributionScores(
+            network=self._network.name,
+            weights_sha256=self._network.weights_sha256,
+            label=self._network.label,
+            rounding=self._rounding,
+            references=pictures,
+            samples=len(self.samples),
+            fid=self._frechet("moments") if "fid" in wanted else None,
+            sfid=self._frechet("spatial moments") if "sfid" in wanted else None,
+            inception_score=score,
+            precision_recall=manifold,
+            kid=kernel,
+            notes=self._notes(),
         )
 
+    def _frechet(self, kept: Kept) -> float:
+        return frechet_distance(self._reference_moments(kept), self.samples.moments(kept))
 
-class _Rows:
-    """All features of one set."""
+    def _reference_moments(self, kept: Kept) -> Moments:
+        if self._stored is None:
+            return self.references.moments(kept)
+        pooled, spatial = self._stored
+        moments = pooled if kept == "moments" else spatial
+        if moments is None:
+            raise DataError("the stored statistics have no mu_s and sigma_s, which sFID needs")
+        return moments
 
-    def __init__(self) -> None:
-        self._pooled: list[Tensor] = []
-        self._probabilities: list[Tensor] = []
+    def _count(self) -> int | None:
+        return len(self.references) if self._stored is None else self._stored[0].count
 
-    def add(self, features: Features) -> None:
-        self._pooled.append(_compact(features.pooled))
-        if features.probabilities is not None:
-            self._probabilities.append(_compact(features.probabilities))
-
-    def merge(self, other: Self) -> None:
-        self._pooled += other._pooled
-        self._probabilities += other._probabilities
-
-    def pooled(self) -> Tensor | None:
-        return torch.cat(self._pooled).double() if self._pooled else None
-
-    def probabilities(self) -> Tensor | None:
-        return torch.cat(self._probabilities).double() if self._probabilities else None
-
-
-def _compact(rows: Tensor) -> Tensor:
-    """The same numbers in half the memory where they all came from float32."""
-    single = rows.float()
-    return single if bool(torch.equal(single.double(), rows)) else rows
+    def _notes(self) -> tuple[str, ...]:
+        notes = []
+        if self._source is not None:
+            notes.append(f"references are the statistics {self._source.name}, SHA-256 {sha256(self._source)}")
+        for name, kept in (("fid", "moments"), ("sfid", "spatial moments")):
+            if name in self._measures:
+                notes += few(name, self._reference_moments(kept), self.samples.moments(kept))  # type: ignore[arg-type]
+        return tuple(notes)
 
 
-def _rank_notes(name: str, gaussian: Gaussian) -> tuple[str, ...]:
-    if not gaussian.is_rank_deficient:
-        return ()
-    return (
-        f"{gaussian.count} {name} for features of {gaussian.width} numbers: the covariance has not full rank, and the "
-        "distance is biased upwards; compare it only with distances of as many pictures",
-    )
+def few(measure: str, references: Moments, samples: Moments) -> list[str]:
+    """A note when a covariance is of fewer rows than it has columns, as its distance is then far too high."""
+    counts = [moments.count for moments in (references, samples) if moments.count is not None]
+    if counts and min(counts) <= samples.dimension:
+        return [
+            f"{measure}: {min(counts)} pictures or clips for {samples.dimension} features; the value is biased upward"
+        ]
+    return []
+
+
+def _kept(measures: frozenset[Measure]) -> set[Kept]:
+    kept: set[Kept] = set()
+    for measure in measures:
+        match measure:
+            case "fid":
+                kept.add("moments")
+            case "sfid":
+                kept |= {"moments", "spatial moments"}
+            case "inception score":
+                kept.add("logits")
+            case "precision and recall" | "kid":
+                kept.add("rows")
+            case _:
+                raise SettingsError(f"no measure {measure!r}; there are {', '.join(MEASURES)}")
+    return kept

@@ -1,144 +1,228 @@
-"""What measures of distributions see of pictures and clips. What enters: pixels. What leaves: float64 `Features`.
+"""Features of pictures for measures of sets. What enters: pixels. What leaves: `Features`, float64, one row a picture.
 
-A `FeatureNetwork` turns pixels into features and says exactly what it is: numbers made with two networks, or with two
-preparations of the pixels, do not compare. Only the published files, fed as their authors do, count as comparable.
+A row does not depend on the other pictures of its batch: networks are given `at_once` pictures at a time, one unless
+asked otherwise. With more, rows move by float32 roundings (about 1e-6 of their length) when batches are cut otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from bsq.errors import NumericsError, ShapeError
-from bsq.pixels import check_range
+from bsq.errors import NumericsError, SettingsError, ShapeError
+from bsq.frozen import files, inception, scripts
+from bsq.frozen.lpips import HEADS, Lpips, load_lpips
+from bsq.metrics.pixel import PEAK, to_255
 
-NOT_COMPARABLE = "not comparable"
-
-
-class Levels(Enum):
-    """What pixels a network is shown."""
-
-    EIGHT_BIT = "rounded to 8 bits"  # as a picture file would hold them; what published evaluations read
-    CONTINUOUS = "not rounded"
-
-
-@dataclass(frozen=True)
-class NetworkIdentity:
-    """All that a number depends on besides the pictures."""
-
-    name: str
-    weights_sha256: str  # of the file of weights; of names, shapes and values of all tensors where there is no file
-    preparation: str  # what is done to pixels before the network sees them
-    comparable: bool  # True: published weights, fed as published evaluations feed them
-
-    @property
-    def label(self) -> str:
-        """The name, and that its numbers are not comparable unless they are."""
-        return self.name if self.comparable else f"{self.name}, {NOT_COMPARABLE}"
+Rounding = Literal["uint8", "none"]
+LEAST_SIDE = 17  # of SqueezeNet
+SQUEEZE_TAP = -1  # the last Fire module: 512 channels
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a network says of B pictures or clips: finite float64 tensors on the CPU, one row for each."""
+    """Float64, on the CPU."""
 
     pooled: Tensor  # (B, D)
-    spatial: Tensor | None = None  # (B, D₂), of a layer that still has places; None if the network has no such output
-    probabilities: Tensor | None = None  # (B, K), of classes; None if the network has no classes
+    spatial: Tensor | None = None  # (B, D2), for sFID
+    logits: Tensor | None = None  # (B, K) up to a constant a row, for the inception score
+
+    def __post_init__(self) -> None:
+        for part in (self.pooled, self.spatial, self.logits):
+            if part is None:
+                continue
+            if part.ndim != 2 or len(part) != len(self.pooled) or part.dtype != torch.float64 or not part.shape[1]:
+                raise ShapeError(f"features must be float64 (B, D), got {part.dtype} {tuple(part.shape)}")
+            if not bool(part.isfinite().all()):
+                raise NumericsError("the features of a picture hold NaN or infinity")
 
     def __len__(self) -> int:
         return len(self.pooled)
 
 
 class FeatureNetwork(Protocol):
-    """A network of pictures or of clips. Every picture's features are the same in any batch."""
+    """A network that sees pictures.
 
-    @property
-    def identity(self) -> NetworkIdentity:
-        """What it is."""
-
-    def features(self, pixels: Tensor) -> Features:
-        """Pixels in [−1, 1], float (B, 3, H, W) for a network of pictures, (B, 3, T, H, W) for one of clips.
-
-        Raises ShapeError, NumericsError and RangeError for anything else.
-        """
-
-
-def check_pictures(pixels: Tensor) -> Tensor:
-    """Pixels as float32 (B, 3, H, W). Raises ShapeError, NumericsError, RangeError."""
-    return _checked(pixels, 4, "pictures (B, 3, H, W)")
-
-
-def check_clips(pixels: Tensor) -> Tensor:
-    """Pixels as float32 (B, 3, T, H, W). Raises ShapeError, NumericsError, RangeError."""
-    return _checked(pixels, 5, "clips (B, 3, T, H, W)")
-
-
-def to_levels(pixels: Tensor, levels: Levels) -> Tensor:
-    """Pixels in [−1, 1] → float32 in 0 … 255, whole numbers for 8 bits (rounded to nearest, halves to even)."""
-    scaled = pixels.detach().float().add(1).mul(127.5).clamp(0, 255)
-    match levels:
-        case Levels.EIGHT_BIT:
-            return scaled.round()
-        case Levels.CONTINUOUS:
-            return scaled
-        case _:
-            raise ShapeError(f"no levels {levels!r}")
-
-
-@torch.no_grad()
-def in_chunks(network: Callable[[Tensor], Features], inputs: Tensor, size: int) -> Features:
-    """Features of `inputs` (B, …), from calls with exactly `size` of them; copies of the last one fill the last call.
-
-    Kernels are chosen by the size of a batch and round differently, so numbers would depend on how pictures are
-    batched if the network saw other sizes. `size` 1 keeps pictures apart altogether.
+    name             "inception-2015-12-05"
+    weights_sha256   of the file its weights were read from; None when there is no file
+    label            begins with "comparable" or "not comparable", and says with what, or why not
     """
-    if size < 1:
-        raise ShapeError(f"a network runs at least one picture at once, not {size}")
-    parts = []
-    for start in range(0, len(inputs), size):
-        chunk = inputs[start : start + size]
-        missing = size - len(chunk)
-        filled = torch.cat([chunk, chunk[-1:].expand(missing, *chunk.shape[1:])]) if missing else chunk
-        with torch.autocast(inputs.device.type, enabled=False):
-            parts.append(_first(network(filled), len(chunk)))
-    return Features(
-        torch.cat([part.pooled for part in parts]),
-        _joined([part.spatial for part in parts]),
-        _joined([part.probabilities for part in parts]),
-    )
+
+    name: str
+    weights_sha256: str | None
+    label: str
+
+    def pictures(self, pixels: Tensor) -> Features:
+        """Float (B, 3, H, W) in [−1, 1] → their features."""
+        ...
 
 
-def as_rows(output: Tensor, count: int, what: str) -> Tensor:
-    """A network's output (B, D) as finite float64 on the CPU. Raises ShapeError, NumericsError."""
-    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != count or not output.shape[1]:
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ShapeError(f"{what} must be ({count}, D) for {count} inputs, the network gave {found}")
-    if not bool(output.isfinite().all()):
-        raise NumericsError(f"{what} hold NaN or infinity")
-    return output.detach().cpu().double()
+class InceptionNetwork:
+    """The Inception of pytorch-fid: pooled 2048, spatial 2023, 1008 logits."""
+
+    def __init__(
+        self,
+        weights: Path | str | None = None,
+        device: torch.device | str = "cpu",
+        resize: inception.Resize = "pytorch-fid",
+        at_once: int = 1,
+    ) -> None:
+        """`weights` as `bsq.frozen.inception.load_inception` takes them."""
+        network, self.weights_sha256 = inception.load_inception(weights)
+        self._network = network.to(device)
+        self._device, self._resize, self._at_once = device, resize, _positive(at_once)
+        self.name = f"inception-2015-12-05, resized as {resize}"
+        promised = str(inception.PUBLISHED.sha256)
+        if self.weights_sha256.startswith(promised):
+            self.label = f"comparable with values in {inception.PUBLISHED.name}"
+        else:
+            self.label = f"not comparable: weights other than {inception.PUBLISHED.name}"
+
+    def pictures(self, pixels: Tensor) -> Features:
+        return by_pieces(self._piece, pixels, self._at_once, self._device)
+
+    def _piece(self, pixels: Tensor) -> Features:
+        found = self._network(inception.prepare(pixels.to(self._device, torch.float32), self._resize))
+        return Features(*(plain(part) for part in (found.pooled, found.spatial, found.logits)))
 
 
-def _checked(pixels: Tensor, rank: int, wanted: str) -> Tensor:
-    if not isinstance(pixels, Tensor):
-        raise ShapeError(f"expected {wanted} as a torch.Tensor, got {type(pixels).__name__}")
-    if not pixels.is_floating_point() or pixels.ndim != rank or pixels.shape[1] != 3 or 0 in pixels.shape:
-        raise ShapeError(
-            f"expected floating-point {wanted}, none of them empty; got {pixels.dtype} {tuple(pixels.shape)}"
+class ScriptInception:
+    """StyleGAN2-ADA's TorchScript file of the same Inception, which takes whole numbers and resizes them itself."""
+
+    name = "inception-2015-12-05 (TorchScript)"
+
+    def __init__(self, path: Path | str | None = None, device: torch.device | str = "cpu", at_once: int = 1) -> None:
+        """Without a path the file is found or downloaded as `bsq.frozen.files` does."""
+        self._script = scripts.find_script(scripts.INCEPTION, path, device)
+        self._device, self._at_once = device, _positive(at_once)
+        self.weights_sha256 = self._script.sha256
+        self.label = f"comparable if the file is the published {scripts.INCEPTION.name} (no hash of it is published)"
+
+    def pictures(self, pixels: Tensor) -> Features:
+        return by_pieces(self._piece, pixels, self._at_once, self._device)
+
+    def _piece(self, pixels: Tensor) -> Features:
+        whole = to_255(pixels).round().to(torch.uint8).to(self._device)
+        pooled = called(self._script, whole, return_features=True)
+        chances = called(self._script, whole, no_output_bias=True)  # softmax of the logits without their bias
+        return Features(
+            plain(pooled.flatten(1)), logits=plain(chances).clamp_min(torch.finfo(torch.float32).tiny).log()
         )
-    check_range(pixels)
-    return pixels.detach().float()
 
 
-def _first(features: Features, count: int) -> Features:
-    cut = (None if part is None else part[:count] for part in (features.spatial, features.probabilities))
-    return Features(features.pooled[:count], *cut)
+class ScriptNetwork:
+    """Any network saved as TorchScript that maps float32 (B, 3, H, W) in [−1, 1] to (B, D) or (B, D, h, w)."""
+
+    def __init__(self, path: Path | str, device: torch.device | str = "cpu", at_once: int = 1) -> None:
+        self._script = scripts.load_script(path, device)
+        self._device, self._at_once = device, _positive(at_once)
+        self.name = self._script.path.name
+        self.weights_sha256 = self._script.sha256
+        self.label = f"not comparable: features of {self.name}"
+
+    def pictures(self, pixels: Tensor) -> Features:
+        return by_pieces(self._piece, pixels, self._at_once, self._device)
+
+    def _piece(self, pixels: Tensor) -> Features:
+        found = called(self._script, pixels.to(self._device, torch.float32))
+        return Features(plain(found.flatten(2).mean(2) if found.ndim == 4 else found))
+
+
+class SqueezeNetwork:
+    """SqueezeNet 1.1, which comes with the package: means over places of its last Fire module, 512 a picture."""
+
+    name = "squeezenet-1.1"
+    label = "not comparable: SqueezeNet features"
+
+    def __init__(self, device: torch.device | str = "cpu", at_once: int = 1) -> None:
+        self._network: Lpips = load_lpips("squeeze").to(device)
+        self._device, self._at_once = device, _positive(at_once)
+        self.weights_sha256 = files.sha256(files.find(HEADS["squeeze"]))
+
+    def pictures(self, pixels: Tensor) -> Features:
+        if min(pixels.shape[-2:]) < LEAST_SIDE:
+            raise ShapeError(f"SqueezeNet needs sides of at least {LEAST_SIDE} pixels, got {tuple(pixels.shape)}")
+        return by_pieces(self._piece, pixels, self._at_once, self._device)
+
+    def _piece(self, pixels: Tensor) -> Features:
+        network = self._network
+        normalised = (pixels.to(self._device, torch.float32) - network.shift) / network.scale
+        return Features(plain(network.backbone.features(normalised)[SQUEEZE_TAP].mean((2, 3))))
+
+
+def rounded(pixels: Tensor, rounding: Rounding) -> Tensor:
+    """Pixels (B, 3, H, W) or (B, 3, T, H, W), checked to be finite and in [−1, 1]; for "uint8" moved to the 256 levels
+    that a file can hold, as published protocols measure them. Raises ShapeError or NumericsError.
+    """
+    if pixels.ndim not in (4, 5) or pixels.shape[1] != 3 or 0 in pixels.shape:
+        raise ShapeError(
+            f"expected pixels (B, 3, H, W) or (B, 3, T, H, W), none of them empty; got {tuple(pixels.shape)}"
+        )
+    scaled = to_255(pixels)
+    match rounding:
+        case "none":
+            return pixels.detach()
+        case "uint8":
+            levels = scaled.clamp(0, PEAK).round() / (PEAK / 2) - 1
+            if pixels.ndim == 5:
+                levels = levels.unflatten(0, (len(pixels), -1)).transpose(1, 2)
+            return levels
+        case _:
+            raise SettingsError(f"no rounding named {rounding!r}; there are uint8 and none")
+
+
+@contextmanager
+def steadily(device: torch.device | str) -> Iterator[None]:
+    """No gradients, and float32 as it is: whatever the caller's autocast, without TF32, by algorithms that repeat."""
+    kind = torch.device(device).type
+    plain_float32 = torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False)
+    with torch.inference_mode(), torch.autocast(kind, enabled=False), plain_float32:
+        yield
+
+
+def by_pieces(
+    network: Callable[[Tensor], Features], pixels: Tensor, at_once: int, device: torch.device | str
+) -> Features:
+    """The features of all pictures, `at_once` at a time."""
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or 0 in pixels.shape:
+        raise ShapeError(f"expected pixels (B, 3, H, W), none of them empty; got {tuple(pixels.shape)}")
+    with steadily(device):
+        found = [network(piece) for piece in pixels.split(at_once)]
+    pooled = torch.cat([one.pooled for one in found])
+    return Features(pooled, _joined([one.spatial for one in found]), _joined([one.logits for one in found]))
 
 
 def _joined(parts: list[Tensor | None]) -> Tensor | None:
-    present = [part for part in parts if part is not None]
-    return torch.cat(present) if len(present) == len(parts) else None
+    """Rows one below the other; None where the network does not give that part."""
+    given = [part for part in parts if part is not None]
+    return torch.cat(given) if given else None
+
+
+def plain(found: Tensor) -> Tensor:
+    """As features are kept: float64 on the CPU."""
+    return found.detach().cpu().double()
+
+
+def called(script: scripts.Script, *tensors: Tensor, **words: bool) -> Tensor:
+    """What a script gives for tensors; ShapeError when it does not take them."""
+    try:
+        with torch.jit.optimized_execution(False):  # what the optimizer fuses after some calls rounds otherwise
+            found = script.network(*tensors, **words)
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise ShapeError(f"{script.path} does not take {tuple(tensors[0].shape)}: {last}") from error
+    if not isinstance(found, Tensor):
+        raise ShapeError(f"{script.path} gives a {type(found).__name__}, expected one tensor of features")
+    return found
+
+
+def _positive(count: int) -> int:
+    if count < 1:
+        raise SettingsError(f"a network must be given 1 picture or more at once, not {count}")
+    return count

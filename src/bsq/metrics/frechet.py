@@ -1,161 +1,164 @@
-"""Fréchet distance of two Gaussians (arXiv:1706.08500). What enters: rows of features. What leaves: one number.
+"""Fréchet distance of two sets of features. What enters: rows of features. What leaves: moments, and their distance.
 
-‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½, all in float64. Means and covariances are gathered in one pass (Chan, Golub
-& LeVeque 1983) over blocks of a fixed number of rows, so that the same rows in the same order give the same bits in
-batches of any size; another order, or another number of processes, changes the last bits only.
+Features are rounded to whole multiples of 2⁻²⁹ and their sums and products counted in integers, so means and
+covariances are the same to the last bit however the rows are cut into batches, ordered or spread over processes.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from enum import Enum
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from bsq.errors import DataError, NumericsError, ShapeError
 
-BLOCK_ROWS = 256
-
-
-class Covariance(Enum):
-    """What the sum of squares is divided by."""
-
-    SAMPLE = "n − 1"  # pytorch-fid, ADM
-    POPULATION = "n"  # StyleGAN, StyleGAN-V
+STEP = 2.0**-29  # finer than float32 for features above 1/64
+LIMB = 2.0**20  # a feature is high·2²⁰ + low steps, so products of parts of up to 2¹² rows are exact in float64
+LARGEST = 2.0**10  # of a feature
+AT_ONCE = 2**12  # rows, at most
+WAITING = 2**9  # rows that are multiplied together, as D² products cost the same for one row as for some
 
 
 @dataclass(frozen=True, eq=False)
-class Gaussian:
-    """Mean (D,) and covariance (D, D), float64, of `count` rows (None: not known)."""
+class Moments:
+    """Mean (D,) and covariance (D, D) of a set, float64. `count` is None for statistics whose files do not say."""
 
     mean: np.ndarray
     covariance: np.ndarray
     count: int | None = None
 
-    @property
-    def width(self) -> int:
-        return len(self.mean)
+    def __post_init__(self) -> None:
+        width = self.mean.shape[0] if self.mean.ndim == 1 else 0
+        if not width or self.covariance.shape != (width, width):
+            raise ShapeError(
+                f"moments need a mean (D,) and a covariance (D, D), got {self.mean.shape} and {self.covariance.shape}"
+            )
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.covariance).all()):
+            raise NumericsError("the mean or covariance of features holds NaN or infinity")
 
     @property
-    def is_rank_deficient(self) -> bool:
-        """Whether there were too few rows for a covariance of full rank."""
-        return self.count is not None and self.count <= self.width
+    def dimension(self) -> int:
+        return len(self.mean)
 
 
 class GaussianStatistics:
-    """Gathers mean and covariance of rows, batch by batch, in memory that does not grow with their number."""
+    """Count, sum and sum of products of rows, exact. Needs 24·D² bytes, and the last few hundred rows."""
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._mean = np.zeros(0)
-        self._squares = np.zeros((0, 0))  # Σ (x − mean)(x − mean)ᵀ
+    def __init__(self, dimension: int) -> None:
+        if dimension < 1:
+            raise ShapeError(f"features need a dimension of 1 or more, got {dimension}")
+        self.dimension = dimension
+        self.count = 0
+        self._sum = np.zeros((2, dimension), np.int64)  # high and low parts
+        self._products = np.zeros((3, dimension, dimension), np.int64)  # high·high, high·low, low·low
         self._waiting: list[np.ndarray] = []
-        self._waiting_rows = 0
 
-    @property
-    def count(self) -> int:
-        return self._count + self._waiting_rows
+    def add(self, rows: Tensor) -> None:
+        """Rows (B, D), floating point. Raises as `check` does and then adds nothing."""
+        self.check(rows)
+        steps = np.rint(rows.detach().cpu().double().numpy() / STEP)
+        self.count += len(steps)
+        self._waiting.append(steps)
+        if sum(map(len, self._waiting)) >= WAITING:
+            self._multiply()
 
-    def add(self, rows: Tensor | np.ndarray) -> None:
-        """Adds rows (B, D). Raises ShapeError when D is another than before, NumericsError for NaN or infinity."""
-        found = _as_rows(rows)
-        width = self._width()
-        if width is not None and found.shape[1] != width:
-            raise ShapeError(f"features of {found.shape[1]} numbers cannot join features of {width}")
-        self._waiting.append(found)
-        self._waiting_rows += len(found)
-        if self._waiting_rows >= BLOCK_ROWS:
-            joined = np.concatenate(self._waiting)
-            whole = len(joined) - len(joined) % BLOCK_ROWS
-            for start in range(0, whole, BLOCK_ROWS):
-                self._fold(joined[start : start + BLOCK_ROWS])
-            self._waiting, self._waiting_rows = [joined[whole:].copy()], len(joined) - whole
+    def check(self, rows: Tensor) -> None:
+        """Raises ShapeError or NumericsError unless rows can be added."""
+        if rows.ndim != 2 or rows.shape[1] != self.dimension or not rows.is_floating_point():
+            raise ShapeError(f"expected features (B, {self.dimension}), got {rows.dtype} {tuple(rows.shape)}")
+        largest = float(rows.detach().abs().max()) if rows.numel() else 0.0
+        if not math.isfinite(largest):
+            raise NumericsError("the features of a picture hold NaN or infinity")
+        if largest >= LARGEST:
+            raise NumericsError(f"a feature is {largest:.4g}; statistics take features below {LARGEST:.0f}, scale them")
+
+    def _multiply(self) -> None:
+        whole = np.concatenate(self._waiting) if self._waiting else np.zeros((0, self.dimension))
+        self._waiting = []
+        for begin in range(0, len(whole), AT_ONCE):
+            self._count_in(whole[begin : begin + AT_ONCE])
+
+    def _count_in(self, steps: np.ndarray) -> None:
+        high = np.rint(steps / LIMB)
+        low = steps - high * LIMB
+        self._sum += np.stack([high.sum(0), low.sum(0)]).astype(np.int64)
+        for total, left, right in zip(self._products, (high, high, low), (high, low, low), strict=True):
+            total += (left.T @ right).astype(np.int64)  # whole numbers below 2⁵³: no rounding, in any order
 
     def merge(self, other: GaussianStatistics) -> None:
-        """Adds what another process has gathered; `other` stays as it is."""
-        if other._waiting_rows:
-            self.add(np.concatenate(other._waiting))
-        if other._count:
-            width = self._width()
-            if width is not None and len(other._mean) != width:
-                raise ShapeError(f"features of {len(other._mean)} numbers cannot join features of {width}")
-            self._join(other._count, other._mean, other._squares)
+        """Adds what another process has counted."""
+        if other.dimension != self.dimension:
+            raise ShapeError(f"cannot add up statistics of {self.dimension} and {other.dimension} features")
+        self.count += other.count
+        self._waiting += other._waiting
+        self._sum += other._sum
+        self._products += other._products
 
-    def result(self, covariance: Covariance = Covariance.SAMPLE) -> Gaussian:
-        """Raises DataError for fewer than two rows."""
+    def __getstate__(self) -> dict[str, Any]:
+        self._multiply()
+        return self.__dict__
+
+    def moments(self) -> Moments:
+        """Mean and covariance (by N − 1, as numpy.cov). Raises DataError with fewer than 2 rows."""
         if self.count < 2:
-            raise DataError(
-                "a Fréchet distance (FID, FVD) needs at least 2 pictures or clips on each side, for a covariance; "
-                f"got {self.count}"
-            )
-        total = GaussianStatistics()
-        total._count, total._mean, total._squares = self._count, self._mean, self._squares
-        if self._waiting_rows:
-            total._fold(np.concatenate(self._waiting))
-        match covariance:
-            case Covariance.SAMPLE:
-                divisor = total._count - 1
-            case Covariance.POPULATION:
-                divisor = total._count
-            case _:
-                raise DataError(f"no covariance {covariance!r}")
-        return Gaussian(total._mean.copy(), total._squares / divisor, total._count)
-
-    def _width(self) -> int | None:
-        if self._count:
-            return len(self._mean)
-        return self._waiting[0].shape[1] if self._waiting else None
-
-    def _fold(self, block: np.ndarray) -> None:
-        mean = block.mean(0)
-        centred = block - mean
-        self._join(len(block), mean, centred.T @ centred)
-
-    def _join(self, count: int, mean: np.ndarray, squares: np.ndarray) -> None:
-        if not self._count:
-            self._count, self._mean, self._squares = count, mean, squares
-            return
-        total = self._count + count
-        apart = mean - self._mean
-        self._squares = self._squares + squares + np.outer(apart, apart) * (self._count * count / total)
-        self._mean = self._mean + apart * (count / total)
-        self._count = total
+            raise DataError(f"a covariance needs at least 2 pictures or clips, got {self.count}")
+        self._multiply()
+        total = (self._sum[0] * LIMB + self._sum[1]) * STEP
+        high, crossed, low = self._products.astype(np.float64)
+        products = ((high * LIMB + crossed + crossed.T) * LIMB + low) * STEP**2
+        mean = total / self.count
+        covariance = (products - np.outer(total, mean)) / (self.count - 1)
+        return Moments(mean, (covariance + covariance.T) / 2, self.count)
 
 
-def frechet_distance(one: Gaussian, other: Gaussian) -> float:
-    """Fréchet distance (squared, as FID reports it). Raises ShapeError when the widths differ, NumericsError for NaN.
+def frechet_distance(one: Moments, other: Moments) -> float:
+    """|μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁ Σ₂)^½, squared as is usual, and never below 0.
 
-    tr (Σ₁Σ₂)^½ is the sum of singular values of Σ₁^½ Σ₂^½, with square roots from symmetric eigendecompositions.
-    Eigenvalues that cannot be told from rounding (below D·ε times the largest) count as zero: their roots would be
-    noise of 1e-8, a thousand times over where there are fewer rows than numbers in a row.
+    The last trace is the sum of the singular values of Σ₁^½ Σ₂^½, with roots by symmetric eigendecomposition.
+    Eigenvalues that float64 cannot tell from 0 are taken as 0.
     """
-    if one.width != other.width:
-        raise ShapeError(f"features of {one.width} and of {other.width} numbers have no Fréchet distance")
-    for part in (one.mean, one.covariance, other.mean, other.covariance):
-        if not np.isfinite(part).all():
-            raise NumericsError("the statistics hold NaN or infinity")
-    first, second = _root(one.covariance), _root(other.covariance)
-    overlap = float(np.linalg.svd(first.T @ second, compute_uv=False).sum()) if first.size and second.size else 0.0
-    apart = one.mean - other.mean
-    return float(apart @ apart + np.trace(one.covariance) + np.trace(other.covariance) - 2 * overlap)
+    if one.dimension != other.dimension:
+        raise ShapeError(f"cannot compare {one.dimension} features with {other.dimension}; they come from two networks")
+    gap = one.mean - other.mean
+    cross = float(np.linalg.svd(_factor(one.covariance) @ _factor(other.covariance).T, compute_uv=False).sum())
+    spread = float(np.trace(one.covariance) + np.trace(other.covariance))
+    return max(0.0, float(gap @ gap) + spread - 2 * cross)
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """R (D, rank) with R Rᵀ = covariance."""
-    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-    largest = values[-1]
-    if values[0] < -1e-3 * max(largest, 0.0):
-        raise NumericsError(f"not a covariance: eigenvalues from {values[0]:.3g} to {largest:.3g}")
-    kept = values > len(values) * np.finfo(np.float64).eps * largest
-    return vectors[:, kept] * np.sqrt(values[kept])
+def _factor(covariance: np.ndarray) -> np.ndarray:
+    """Λ^½ Vᵀ (R, D) of the R eigenvalues that are not 0."""
+    values, vectors = np.linalg.eigh(covariance)
+    least = max(float(values[-1]), 0.0) * len(values) * np.finfo(np.float64).eps
+    kept = values > least
+    return np.sqrt(values[kept])[:, None] * vectors[:, kept].T
 
 
-def _as_rows(rows: Tensor | np.ndarray) -> np.ndarray:
-    found = rows.detach().cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
-    if found.ndim != 2 or not found.shape[1]:
-        raise ShapeError(f"expected features (B, D), got {found.shape}")
-    found = found.astype(np.float64)  # a copy: the caller may go on to change its own
-    if not np.isfinite(found).all():
-        raise NumericsError("the features hold NaN or infinity")
-    return found
+def save_moments(path: Path | str, pooled: Moments, spatial: Moments | None = None) -> None:
+    """Writes `mu`, `sigma` (as pytorch-fid does) and, where given, `mu_s`, `sigma_s` (as guided-diffusion does)."""
+    arrays: dict[str, Any] = {"mu": pooled.mean, "sigma": pooled.covariance}
+    if pooled.count is not None:
+        arrays["count"] = np.int64(pooled.count)
+    if spatial is not None:
+        arrays |= {"mu_s": spatial.mean, "sigma_s": spatial.covariance}
+    with Path(path).open("wb") as out:  # numpy would add a suffix to a bare name
+        np.savez(out, **arrays)
+
+
+def load_moments(path: Path | str) -> tuple[Moments, Moments | None]:
+    """Pooled and, where the file has them, spatial moments of an `.npz`. Raises DataError; nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in ("mu", "sigma", "mu_s", "sigma_s", "count") if name in found}
+    except Exception as error:  # of the file, of zip, of zlib, of numpy: none of them is ours
+        raise DataError(f"{path} cannot be read as statistics (.npz with mu and sigma): {error}") from error
+    if "mu" not in arrays or "sigma" not in arrays:
+        raise DataError(f"{path} has no mu and sigma; statistics of pytorch-fid or guided-diffusion have both")
+    count = int(arrays["count"]) if "count" in arrays else None
+    pooled = Moments(arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64), count)
+    if "mu_s" not in arrays or "sigma_s" not in arrays:
+        return pooled, None
+    return pooled, Moments(arrays["mu_s"].astype(np.float64), arrays["sigma_s"].astype(np.float64), count)

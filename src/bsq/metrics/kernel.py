@@ -1,74 +1,66 @@
-"""Kernel distance, KID (arXiv:1801.01401). What enters: two sets of features. What leaves: unbiased squared MMD.
+"""Kernel distance (KID, arXiv:1801.01401). What enters: features of two sets. What leaves: its mean over subsets.
 
-The kernel is (x·y / D + 1)³. Everything is float64, a block of rows at a time.
+The squared maximum mean discrepancy with the kernel (x·y/D + 1)³, unbiased, so that it may fall below 0; for few
+pictures and their own reconstructions it does, as each lies near its partner. Subsets are drawn without replacement
+from the rows in the order given, by a seeded generator.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from bsq.errors import DataError
-from bsq.metrics.rows import check_sets
+from bsq.metrics.manifold import check_rows
 
-BLOCK_ROWS = 1024
+SUBSETS = 100
+SUBSET_SIZE = 1000
 
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """Mean and standard deviation over subsets."""
+    """Mean and deviation over subsets (by their number)."""
 
     mean: float
-    deviation: float  # between subsets (divided by their number)
+    deviation: float
     subsets: int
-    subset_size: int
+    subset_size: int  # smaller than asked for where a set has fewer rows
     seed: int
 
 
-def kernel_distance(pictures: Tensor, references: Tensor) -> float:
-    """The unbiased estimate from all pairs; no chance in it, and negative for sets that are closer than chance.
-
-    Takes (N, D) and (M, D), at least 2 of each. Raises ShapeError, NumericsError, DataError.
-    """
-    one, other = check_sets(pictures, references, least=2, measure="a kernel distance")
-    n, m = len(one), len(other)
-    within = (_sum(one, one) - _diagonal(one)) / (n * (n - 1)) + (_sum(other, other) - _diagonal(other)) / (m * (m - 1))
-    return within - 2 * _sum(one, other) / (n * m)
-
-
-def kernel_distance_of_subsets(
-    pictures: Tensor, references: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0
+def kernel_distance(
+    references: np.ndarray,
+    samples: np.ndarray,
+    subsets: int = SUBSETS,
+    subset_size: int = SUBSET_SIZE,
+    seed: int = 0,
 ) -> KernelDistance:
-    """As published: `kernel_distance` of `subsets` random draws of `size` rows of each set, without replacement.
-
-    The draws depend on the order of the rows and on `seed`. Raises DataError for sets smaller than `size`.
-    """
-    one, other = check_sets(pictures, references, least=2, measure="a kernel distance")
-    if subsets < 1 or size < 2 or min(len(one), len(other)) < size:
-        raise DataError(
-            f"cannot draw {subsets} subsets of {size} from {len(one)} pictures and {len(other)} references; "
-            "lower the size (2 or more), or use the estimate from all pairs"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    drawn = []
+    """Float64 rows (N, D) and (M, D). Raises DataError for sets of fewer than 2 rows, ShapeError or NumericsError."""
+    check_rows(references, samples)
+    size = min(subset_size, len(references), len(samples))
+    if size < 2 or subsets < 1:
+        raise DataError(f"a kernel distance needs subsets of 2 or more pictures, got {subsets} subsets of {size}")
+    generator = np.random.Generator(np.random.PCG64(seed))
+    values = []
     for _ in range(subsets):
-        here, there = (torch.randperm(len(rows), generator=generator)[:size] for rows in (one, other))
-        drawn.append(kernel_distance(one[here], other[there]))
-    values = torch.tensor(drawn, dtype=torch.float64)
-    return KernelDistance(float(values.mean()), float(values.std(correction=0)), subsets, size, seed)
+        one = generator.choice(len(references), size, replace=False)
+        other = generator.choice(len(samples), size, replace=False)
+        values.append(squared_discrepancy(references[one], samples[other]))
+    mean = math.fsum(values) / subsets
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / subsets)
+    return KernelDistance(mean, deviation, subsets, size, seed)
 
 
-def _sum(one: Tensor, other: Tensor) -> float:
-    """Σ of the kernel over all pairs."""
-    width = one.shape[1]
-    total = torch.zeros((), dtype=torch.float64)
-    for block in one.split(BLOCK_ROWS):
-        for facing in other.split(BLOCK_ROWS):
-            total += (block @ facing.T / width + 1).pow(3).sum()
-    return float(total)
+def squared_discrepancy(one: np.ndarray, other: np.ndarray) -> float:
+    """Unbiased squared discrepancy of two sets of rows (N, D), (M, D), N and M at least 2."""
+    count, others = len(one), len(other)
+    own, theirs = _kernel(one, one), _kernel(other, other)
+    within = (own.sum() - np.trace(own)) / (count * (count - 1))
+    beyond = (theirs.sum() - np.trace(theirs)) / (others * (others - 1))
+    return float(within + beyond - 2 * _kernel(one, other).mean())
 
 
-def _diagonal(rows: Tensor) -> float:
-    return float((rows.square().sum(1) / rows.shape[1] + 1).pow(3).sum())
+def _kernel(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (one @ other.T / one.shape[1] + 1.0) ** 3

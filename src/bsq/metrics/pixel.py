@@ -62,10 +62,11 @@ def as_pictures(pixels: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         raise ShapeError(f"pictures and their references differ in size: {_size(pixels)} and {_size(reference)}")
     if pixels.ndim not in (4, 5) or pixels.shape[1] != 3 or 0 in pixels.shape:
         raise ShapeError(f"expected pixels (B, 3, H, W) or (B, 3, T, H, W), none of them empty; got {_size(pixels)}")
-    return _to_255(pixels), _to_255(reference)
+    return to_255(pixels), to_255(reference)
 
 
-def _to_255(pixels: Tensor) -> Tensor:
+def to_255(pixels: Tensor) -> Tensor:
+    """Pixels in [−1, 1] as float64 (B·T, 3, H, W) in 0 … 255. Raises ShapeError or NumericsError."""
     if not pixels.is_floating_point():
         raise ShapeError(f"expected floating-point pixels in [-1, 1], got {pixels.dtype}")
     low, high = (float(x) for x in torch.aminmax(pixels.detach()))

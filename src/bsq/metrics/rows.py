@@ -1,36 +1,51 @@
-"""Sets of feature rows. What enters: tensors (N, D). What leaves: the same, checked, or in an order of their own."""
+"""Rows of features kept whole. What enters: rows, batch by batch. What leaves: all of them, in an order of their own.
+
+Rows are put in the order of a hash of their bytes. So what is drawn from them, or summed over them, depends neither on
+batches, nor on the order in which they came, nor on the processes that measured them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from bsq.errors import DataError, NumericsError, ShapeError
+from bsq.errors import NumericsError, ShapeError
 
 
-def check_sets(pictures: Tensor, references: Tensor, least: int, measure: str) -> tuple[Tensor, Tensor]:
-    """Both sets as float64. Raises ShapeError, NumericsError, and DataError for fewer than `least` rows in either."""
-    for name, rows in (("pictures", pictures), ("references", references)):
-        if not isinstance(rows, Tensor) or rows.ndim != 2 or not rows.shape[1]:
-            raise ShapeError(f"expected features (N, D) of {name}, got {getattr(rows, 'shape', type(rows))}")
-        if len(rows) < least:
-            raise DataError(f"{measure} needs at least {least} {name}, got {len(rows)}")
+class RowStore:
+    """Keeps rows (N, D) in float32, the precision that networks give them in: 4·N·D bytes."""
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+        self._parts: list[np.ndarray] = []
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts)
+
+    def add(self, rows: Tensor) -> None:
+        """Rows (B, D), floating point. Raises as `check` does and then adds nothing."""
+        self.check(rows)
+        self._parts.append(rows.detach().cpu().float().numpy().copy())
+
+    def check(self, rows: Tensor) -> None:
+        """Raises ShapeError or NumericsError unless rows can be added."""
+        if rows.ndim != 2 or rows.shape[1] != self.dimension or not rows.is_floating_point():
+            raise ShapeError(f"expected features (B, {self.dimension}), got {rows.dtype} {tuple(rows.shape)}")
         if not bool(rows.isfinite().all()):
-            raise NumericsError(f"features of {name} hold NaN or infinity")
-    if pictures.shape[1] != references.shape[1]:
-        raise ShapeError(
-            f"features of pictures and references differ in width: {pictures.shape[1]}, {references.shape[1]}"
-        )
-    return pictures.detach().double(), references.detach().double()
+            raise NumericsError("the features of a picture hold NaN or infinity")
 
+    def merge(self, other: RowStore) -> None:
+        """Adds what another process has kept."""
+        if other.dimension != self.dimension:
+            raise ShapeError(f"cannot put together rows of {self.dimension} and {other.dimension} features")
+        self._parts += other._parts
 
-def order_by_content(rows: Tensor) -> Tensor:
-    """Indices (N,) that put rows into the order of their SHA-256: as good as random, yet the same however they came.
-
-    What is drawn or split from rows in this order does not depend on batches, order or processes.
-    """
-    table = rows.detach().double().contiguous().cpu().numpy()
-    keys = [hashlib.sha256(row.tobytes()).digest() for row in table]
-    return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__), dtype=torch.int64)
+    def rows(self) -> np.ndarray:
+        """Float64 (N, D) in the order of the rows' hashes."""
+        if not self._parts:
+            return np.zeros((0, self.dimension))
+        whole = np.concatenate(self._parts)
+        order = sorted(range(len(whole)), key=lambda i: hashlib.blake2b(whole[i].tobytes(), digest_size=16).digest())
+        return whole[order].astype(np.float64)

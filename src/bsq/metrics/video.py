@@ -1,86 +1,147 @@
-"""Networks of clips, for FVD and rFVD. What enters: clips (B, 3, T, H, W). What leaves: a row of features for each.
-
-`FrechetMeter` with `I3DFeatures` is FVD (arXiv:1812.01717), rFVD for reconstructions. StyleGAN-V divides covariances by
-n: `Covariance.POPULATION`. Clips of one set should have one length and rate; features of other lengths do not compare.
-"""
+"""Fréchet video distance (arXiv:1812.01717). What enters: reference and sample clips. What leaves: `VideoScores`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from bsq.errors import CheckpointError, ShapeError
-from bsq.frozen.scripts import I3D_SCRIPT, Script, find_script
-from bsq.metrics.features import (
-    FeatureNetwork,
-    Features,
-    Levels,
-    NetworkIdentity,
-    as_rows,
-    check_clips,
-    in_chunks,
-    to_levels,
-)
+from bsq.errors import SettingsError, ShapeError
+from bsq.frozen import scripts
+from bsq.metrics.distribution import few
+from bsq.metrics.features import Features, Rounding, SqueezeNetwork, called, plain, rounded, steadily
+from bsq.metrics.frechet import frechet_distance
+from bsq.metrics.pixel import PEAK
+from bsq.metrics.sets import FeatureSet
 
-Device = torch.device | str
-
-I3D_MIN_FRAMES = 9  # three halvings in time, then a pooling over two frames
+I3D_LEAST_FRAMES = 9
 
 
-class I3DFeatures:
-    """The TorchScript of I3D that StyleGAN-V measures FVD with: 400 numbers a clip; it resizes to 224×224 inside."""
+class ClipNetwork(Protocol):
+    """A network that sees clips; name, hash and label as for `FeatureNetwork`."""
 
-    def __init__(self, script: Script, device: Device = "cpu", at_once: int = 1) -> None:
-        self._module, self._device, self._at_once = script.module.to(device), torch.device(device), at_once
-        together = "" if at_once == 1 else f"; {at_once} at once"
-        self.identity = NetworkIdentity(
-            f"TorchScript {script.name}",
-            script.sha256,
-            f"{Levels.EIGHT_BIT.value}; resized inside{together}",
-            script.is_published(I3D_SCRIPT),
-        )
+    name: str
+    weights_sha256: str | None
+    label: str
 
-    @staticmethod
-    def load(path: Path | str | None = None, device: Device = "cpu", at_once: int = 1) -> I3DFeatures:
-        """From a file, or the published one. Raises CheckpointError."""
-        return I3DFeatures(find_script(I3D_SCRIPT, path), device, at_once)
-
-    def features(self, pixels: Tensor) -> Features:
-        """Pixels float (B, 3, T, H, W) in [−1, 1], T at least 9."""
-        clips = to_levels(check_clips(pixels), Levels.EIGHT_BIT).to(torch.uint8)
-        if clips.shape[2] < I3D_MIN_FRAMES:
-            raise ShapeError(f"FVD needs clips of at least {I3D_MIN_FRAMES} frames, got {clips.shape[2]}")
-        return in_chunks(self._run, clips.to(self._device), self._at_once)
-
-    def _run(self, clips: Tensor) -> Features:
-        try:
-            found = self._module(clips, rescale=True, resize=True, return_features=True)
-        except RuntimeError as error:
-            raise CheckpointError(f"{self.identity.name} does not run as StyleGAN-V's I3D does: {error}") from error
-        return Features(as_rows(found, len(clips), "features of clips"))
+    def clips(self, pixels: Tensor) -> Features:
+        """Float (B, 3, T, H, W) in [−1, 1] → a pooled row a clip, which depends on no other clip."""
+        ...
 
 
-class FrameFeatures:
-    """A network of pictures, frame by frame: means of the frames' features and of |next − this|. Not comparable.
+class I3DNetwork:
+    """The I3D TorchScript file of StyleGAN-V (Kinetics-400), one clip at a time; it resizes to 224×224 itself."""
 
-    With `SqueezeNetFeatures` it needs no download. The changes show flicker and lost motion, the frames alone do not.
-    """
+    name = "i3d (TorchScript)"
 
-    def __init__(self, network: FeatureNetwork) -> None:
-        self._network = network
-        inner = network.identity
-        self.identity = NetworkIdentity(
-            f"{inner.name} of frames and of their changes", inner.weights_sha256, inner.preparation, False
-        )
+    def __init__(self, path: Path | str | None = None, device: torch.device | str = "cpu") -> None:
+        """Without a path the file is found or downloaded as `bsq.frozen.files` does."""
+        self._script = scripts.find_script(scripts.I3D, path, device)
+        self._device = device
+        self.weights_sha256 = self._script.sha256
+        self.label = f"comparable if the file is the published {scripts.I3D.name} (no hash of it is published)"
 
-    def features(self, pixels: Tensor) -> Features:
-        """Pixels float (B, 3, T, H, W) in [−1, 1]; a clip of one frame has no changes."""
-        clips = check_clips(pixels)
+    def clips(self, pixels: Tensor) -> Features:
+        if pixels.shape[2] < I3D_LEAST_FRAMES:
+            raise ShapeError(f"I3D needs clips of at least {I3D_LEAST_FRAMES} frames, got {pixels.shape[2]}")
+        scaled = ((pixels.double() + 1) * (PEAK / 2)).to(self._device, torch.float32)
+        with steadily(self._device):
+            rows = [
+                plain(called(self._script, clip, rescale=True, resize=True, return_features=True).flatten(1))
+                for clip in scaled.split(1)
+            ]
+        return Features(torch.cat(rows))
+
+
+class SqueezeClips:
+    """SqueezeNet features of frames: their mean, and the mean of how much they change from frame to frame, 1024."""
+
+    name = "squeezenet-1.1, mean and mean absolute change over frames"
+    label = "not comparable: SqueezeNet features"
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._network = SqueezeNetwork(device)
+        self.weights_sha256 = self._network.weights_sha256
+
+    def clips(self, pixels: Tensor) -> Features:
+        if pixels.shape[2] < 2:
+            raise ShapeError("the change from frame to frame needs clips of at least 2 frames, got 1")
         rows = []
-        for clip in clips:
-            frames = self._network.features(clip.transpose(0, 1)).pooled
-            changes = (frames[1:] - frames[:-1]).abs().sum(0) / max(len(frames) - 1, 1)
-            rows.append(torch.cat([frames.mean(0), changes]))
-        return Features(as_rows(torch.stack(rows), len(clips), "features of clips"))
+        for clip in pixels.transpose(1, 2):  # (T, 3, H, W)
+            frames = self._network.pictures(clip).pooled
+            rows.append(torch.cat([frames.mean(0), frames.diff(dim=0).abs().mean(0)]))
+        return Features(torch.stack(rows))
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """The Fréchet distance of two sets of clips."""
+
+    network: str
+    weights_sha256: str | None
+    label: str
+    rounding: Rounding
+    references: int  # clips
+    samples: int
+    frames: int  # of each clip
+    fvd: float
+    notes: tuple[str, ...]
+
+
+class VideoMeter:
+    """Adds up features of clips, all of one length."""
+
+    def __init__(self, network: ClipNetwork, rounding: Rounding = "uint8") -> None:
+        self._network = network
+        self._rounding: Rounding = rounding
+        self._frames: int | None = None
+        self.references = FeatureSet({"moments"})
+        self.samples = FeatureSet({"moments"})
+
+    def add_references(self, pixels: Tensor) -> None:
+        """Float (B, 3, T, H, W) in [−1, 1]."""
+        self.references.add(self._features(pixels))
+
+    def add_samples(self, pixels: Tensor) -> None:
+        """Float (B, 3, T, H, W) in [−1, 1]."""
+        self.samples.add(self._features(pixels))
+
+    def merge(self, other: VideoMeter) -> None:
+        """Adds what another meter has measured with the same network on clips as long."""
+        mine, theirs = self._network, other._network
+        if (mine.name, mine.weights_sha256) != (theirs.name, theirs.weights_sha256):
+            raise SettingsError(f"cannot put together features of {mine.name} and {theirs.name}")
+        if other._frames is not None:
+            self._check_frames(other._frames)
+        self.references.merge(other.references)
+        self.samples.merge(other.samples)
+
+    def result(self) -> VideoScores:
+        """Raises DataError when a set has fewer than 2 clips."""
+        references, samples = self.references.moments(), self.samples.moments()
+        return VideoScores(
+            network=self._network.name,
+            weights_sha256=self._network.weights_sha256,
+            label=self._network.label,
+            rounding=self._rounding,
+            references=len(self.references),
+            samples=len(self.samples),
+            frames=self._frames or 0,
+            fvd=frechet_distance(references, samples),
+            notes=tuple(few("fvd", references, samples)),
+        )
+
+    def _features(self, pixels: Tensor) -> Features:
+        if pixels.ndim != 5:
+            raise ShapeError(f"expected clips (B, 3, T, H, W), got {tuple(pixels.shape)}")
+        scaled = rounded(pixels, self._rounding)
+        self._check_frames(pixels.shape[2])
+        return self._network.clips(scaled)
+
+    def _check_frames(self, frames: int) -> None:
+        if self._frames is not None and frames != self._frames:
+            raise ShapeError(f"all clips of a Fréchet video distance must be as long: got {frames}, not {self._frames}")
+        self._frames = frames

@@ -38,7 +38,7 @@ class PriorTrainingSettings(Settings):
     minutes        wall-clock length; the learning rate follows it, so a run always ends cooled down
     steps          length in steps, if that comes first: the same run on any machine
     batch          crops a step, split evenly over the layers of digits
-    crop           side of the crops, in tokens
+    crop           largest side of the crops, in tokens: smaller grids are seen whole
     rounded        share of the run, at its end, with weights and activations rounded to integers
     later_weight   weight of tokens of later passes, next to 1 for those the coder would ask for
     cut_layers     share of samples that end inside a layer (causal prior: of a code), so that any number of digits can
@@ -84,10 +84,11 @@ def train_masked(
     report: Report,
     run: Path | None = None,
 ) -> MaskedPrior:
-    """Train a masked prior on digits (N, T, h, w, L), integers of the settings' radices; the grid at least crop × crop.
+    """Train a masked prior on digits (N, T, h, w, L), integers of the settings' radices.
 
-    Several tensors may differ in N and T: pictures and clips. A prior with `earlier_frames` sees each frame with the
-    one before it; a clip's first frame, and a picture, with none. `run`: a file that the run is saved to about twice a
+    Several tensors may differ in all but L: pictures and clips. Each step draws its crops from one of them, as often as
+    it has tokens. A prior with `earlier_frames` sees each frame with the one before it; a clip's first frame, and a
+    picture, with none. `run`: a file that the run is saved to about twice a
     minute, and resumed from if it is there. Returns the float prior, trained to be frozen. Raises ShapeError if the
     digits do not fit, CheckpointError if the run does not.
     """
@@ -100,8 +101,8 @@ def train_masked(
         return masked_losses(prior, truth[:, -1], before, training, draw, rounding)
 
     sources = [digits] if isinstance(digits, Tensor) else digits
-    frames = [to_frames(to_signs(one, settings.radices, training.crop), settings.earlier_frames) for one in sources]
-    fit(prior, torch.cat(frames), training, losses, report, run)
+    frames = [to_frames(to_signs(one, settings.radices), settings.earlier_frames) for one in sources]
+    fit(prior, frames, training, losses, report, run)
     return prior.eval()
 
 
@@ -124,14 +125,20 @@ def train_causal(
         costs = (F.softplus(-logits * truth) * kept).sum(-1).flatten(1).mean(1) / np.log(2)
         return costs.mean(), [float(costs.detach()[~cut].mean())] if not cut.all() else [float("nan")]
 
-    fit(prior, to_signs(digits, settings.radices, training.crop), training, losses, report, run)
+    fit(prior, [to_signs(digits, settings.radices)], training, losses, report, run)
     return prior.eval()
 
 
 def fit(
-    prior: Trained, signs: Tensor, training: PriorTrainingSettings, losses: Losses, report: Report, run: Path | None
+    prior: Trained,
+    sources: Sequence[Tensor],
+    training: PriorTrainingSettings,
+    losses: Losses,
+    report: Report,
+    run: Path | None,
 ) -> None:
     """The loop: random crops of signs (N, T, h, w, bits), AdamW, a learning rate that follows the clock."""
+    tokens = np.array([signs[..., 0].numel() for signs in sources])
     optimizers = build_optimizers(prior, training)
     state = RunState() if run is None else load_run(run, prior, optimizers)
     draw = np.random.default_rng((training.seed, state.step))
@@ -141,6 +148,7 @@ def fit(
     while done < 1:
         done = progress(training, step + 1, time.monotonic() - start)
         rate = training.learning_rate * schedule(done, training.warmup)
+        signs = sources[int(draw.choice(len(sources), p=tokens / tokens.sum()))]
         loss, bits = losses(draw_crops(signs, training, draw), draw, done)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
@@ -174,12 +182,11 @@ def build_optimizers(prior: nn.Module, training: PriorTrainingSettings) -> list[
     ]
 
 
-def to_signs(digits: Tensor, radices: tuple[int, ...], crop: int) -> Tensor:
+def to_signs(digits: Tensor, radices: tuple[int, ...]) -> Tensor:
     """Digits (N, T, h, w, L) → binary digits (N, T, h, w, bits) as int8 ±1. Raises ShapeError."""
-    if digits.ndim != 5 or digits.shape[-1] != len(radices) or min(digits.shape[2:4]) < crop or not len(digits):
+    if digits.ndim != 5 or digits.shape[-1] != len(radices) or not digits.numel():
         raise ShapeError(
-            f"digits must be (N, T, h, w, L) with L = {len(radices)} and a grid of at least {crop}×{crop} (the crop), "
-            f"got {tuple(digits.shape)}; use a smaller crop or larger pictures"
+            f"digits must be (N, T, h, w, L) with L = {len(radices)} and not empty, got {tuple(digits.shape)}"
         )
     return torch.from_numpy(code_bits(digits.numpy(), radices)).to(torch.int8) * 2 - 1
 
@@ -207,13 +214,14 @@ def schedule(done: float, warmup: float) -> float:
 
 
 def draw_crops(signs: Tensor, training: PriorTrainingSettings, draw: np.random.Generator) -> Tensor:
-    """Random crops (batch, T, crop, crop, bits) float ±1 of signs (N, T, h, w, bits)."""
+    """Random crops (batch, T, crop, crop, bits), or smaller, float ±1 of signs (N, T, h, w, bits)."""
     count, _, height, width, _ = signs.shape
+    rows, columns = min(training.crop, height), min(training.crop, width)
     crops = []
     for _ in range(training.batch):
         i = draw.integers(count)
-        y, x = draw.integers(height - training.crop + 1), draw.integers(width - training.crop + 1)
-        crops.append(signs[i, :, y : y + training.crop, x : x + training.crop])
+        y, x = draw.integers(height - rows + 1), draw.integers(width - columns + 1)
+        crops.append(signs[i, :, y : y + rows, x : x + columns])
     return torch.stack(crops).float()
 
 

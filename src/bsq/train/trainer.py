@@ -226,12 +226,13 @@ def build_tokenizer(recipe: Recipe) -> Tokenizer:
 
 
 def compiled(recipe: Recipe, model: torch.nn.Module) -> torch.nn.Module:
+    """Compiled for each shape of its own: a run has one of pictures and one of clips, and both stay."""
     match recipe.compile:
         case "off":
             return model
         case "default":
-            return torch.compile(model)  # type: ignore[return-value]
+            return torch.compile(model, dynamic=False)  # type: ignore[return-value]
         case "max-autotune":
-            return torch.compile(model, mode="max-autotune")  # type: ignore[return-value]
+            return torch.compile(model, mode="max-autotune", dynamic=False)  # type: ignore[return-value]
         case other:
             raise SettingsError(f"no compilation {other!r}")

@@ -1,0 +1,1 @@
+"""What is evaluated: tokenizers, autoencoders, codecs, each behind `System`."""

@@ -1,0 +1,179 @@
+"""Public autoencoders as systems. What enters: a folder or hub id of diffusers, DALL·E's. What leaves: a `System`.
+
+A diffusers `AutoencoderKL` (SD-VAE 1.x and 2.x, SDXL) goes through the mean of its posterior; its latent counts as
+16-bit floats, the paper's rule by which 4 channels make 64 bits a token. A `VQModel` counts log2 of its codebook.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bsq.checkpoint.unpickle import read_module
+from bsq.errors import CheckpointError, MissingDependencyError
+from bsq.evaluate.systems.base import Reconstructed
+from bsq.evaluate.systems.fitting import PADDED, clip_of, frames_of, one_by_one, pad_to_multiple
+from bsq.evaluate.systems.tokenizers import FLOAT_BITS
+from bsq.folders import check_fit, download
+from bsq.frozen.dalle import STRIDE, DalleDecoder, DalleEncoder, DalleVae
+
+SD_VAE = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 256,
+}
+"""The shape of Stable Diffusion's VAE: 83.65 M parameters."""
+SPEED_ONLY = "random weights: for speed only"
+
+
+class AutoencoderSystem:
+    """Frames one after another through `encode` and `decode`; subclasses say how."""
+
+    def __init__(self, name: str, network: nn.Module, stride: int, description: str, currency: str) -> None:
+        self.name, self.network, self.stride = name, network.eval().requires_grad_(False), stride
+        self.description, self.currency = f"{description}; {PADDED.format(stride=stride)}", currency
+        self.parameters: int | None = sum(parameter.numel() for parameter in network.parameters())
+        self.notes: tuple[str, ...] = ()
+
+    def reconstruct(self, pixels: Tensor) -> Reconstructed:
+        clips, bits = [], []
+        for clip in one_by_one(pixels):
+            pairs = [self._frame(frame[None]) for frame in frames_of(clip)]
+            clips.append(clip_of(torch.cat([again for again, _ in pairs])))
+            bits.append(math.fsum(spent for _, spent in pairs))
+        return Reconstructed(torch.cat(clips), tuple(bits))
+
+    def _frame(self, picture: Tensor) -> tuple[Tensor, float]:
+        """(1, 3, H, W) → the same again, and its bits."""
+        height, width = picture.shape[-2:]
+        device = next(self.network.parameters()).device
+        with torch.no_grad():
+            again, spent = self.through(pad_to_multiple(picture, self.stride).to(device))
+        return again[..., :height, :width].float().clamp(-1, 1).cpu(), spent
+
+    def through(self, picture: Tensor) -> tuple[Tensor, float]:
+        """(1, 3, H, W) of whole strides → the same again, and its bits."""
+        raise NotImplementedError
+
+
+class KlSystem(AutoencoderSystem):
+    """A diffusers AutoencoderKL."""
+
+    def through(self, picture: Tensor) -> tuple[Tensor, float]:
+        latent = self.network.encode(picture).latent_dist.mode()  # type: ignore[operator]
+        return self.network.decode(latent).sample, float(latent.numel() * FLOAT_BITS)  # type: ignore[operator]
+
+
+class VqSystem(AutoencoderSystem):
+    """A diffusers VQModel."""
+
+    def through(self, picture: Tensor) -> tuple[Tensor, float]:
+        latent = self.network.encode(picture).latents  # type: ignore[operator]
+        tokens, codes = latent[:, 0].numel(), self.network.config["num_vq_embeddings"]  # type: ignore[index]
+        return self.network.decode(latent).sample, tokens * math.log2(codes)  # type: ignore[operator]
+
+
+class DalleSystem(AutoencoderSystem):
+    """DALL·E's discrete VAE."""
+
+    network: DalleVae
+
+    def through(self, picture: Tensor) -> tuple[Tensor, float]:
+        codes = self.network.encode((picture + 1) / 2)
+        return self.network.decode(codes) * 2 - 1, codes.numel() * math.log2(self.network.vocabulary)
+
+
+def open_diffusers(name: str, source: str, device: str = "cpu") -> AutoencoderSystem:
+    """An AutoencoderKL or VQModel from a folder in diffusers' format, or a hub id. Raises CheckpointError."""
+    folder = Path(source)
+    kind = read_kind(folder if folder.is_dir() else download(source, {}), source)
+    models = _diffusers()
+    try:
+        network = getattr(models, kind).from_pretrained(source)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{source} cannot be read as a {kind} of diffusers: {error}") from error
+    return _as_system(name, network.to(device), f"diffusers {kind} {folder.name or source}")
+
+
+def random_sd_vae(name: str, device: str = "cpu") -> AutoencoderSystem:
+    """Stable Diffusion's VAE with seeded random weights: what it costs, not what it gives."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = _diffusers().AutoencoderKL(**SD_VAE)
+    system = _as_system(name, network.to(device), "diffusers AutoencoderKL of Stable Diffusion's shape")
+    system.notes = (SPEED_ONLY,)
+    return system
+
+
+def open_dalle(name: str, folder: Path, device: str = "cpu") -> AutoencoderSystem:
+    """encoder.pkl and decoder.pkl as published, whole pickled modules, read without running any of them.
+
+    Raises CheckpointError for files that are missing or do not fit.
+    """
+    tensors = {part: read_module(folder / f"{part}.pkl") for part in ("encoder", "decoder")}
+    network = _dalle_of(tensors["encoder"], tensors["decoder"], folder)
+    for part, module in (("encoder", network.encoder), ("decoder", network.decoder)):
+        loaded = {key: tensor.float() for key, tensor in tensors[part].items()}
+        check_fit(module, loaded, f"{folder / part}.pkl")
+        module.load_state_dict(loaded)
+    description = f"DALL·E dVAE, weights {hash_of(network)[:8]}"
+    return DalleSystem(name, network.to(device), STRIDE, description, "code bits")
+
+
+def _dalle_of(encoder: dict[str, Tensor], decoder: dict[str, Tensor], folder: Path) -> DalleVae:
+    """Without memory for more than the files hold: sizes come from their first and last tensors."""
+    try:
+        width, entry = encoder["blocks.input.w"].shape[0], decoder["blocks.input.w"].shape[0]
+        vocabulary = encoder["blocks.output.conv.w"].shape[0]
+    except (KeyError, IndexError) as error:
+        raise CheckpointError(f"{folder} holds other networks than DALL·E's: there is no {error}") from error
+    return DalleVae(DalleEncoder(width, vocabulary), DalleDecoder(width, vocabulary, entry))
+
+
+def read_kind(folder: Path, source: str) -> str:
+    """ "AutoencoderKL" or "VQModel", from a folder's config.json."""
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{source} has no config.json of diffusers: {error}") from error
+    if kind not in ("AutoencoderKL", "VQModel"):
+        raise CheckpointError(f"{source} is a {kind!r} of diffusers; evaluated are AutoencoderKL and VQModel")
+    return kind
+
+
+def _as_system(name: str, network: Any, description: str) -> AutoencoderSystem:
+    stride = 2 ** (len(network.config["block_out_channels"]) - 1)
+    words = f"{description}, weights {hash_of(network)[:8]}"
+    if type(network).__name__ == "VQModel":
+        return VqSystem(name, network, stride, words, "code bits")
+    return KlSystem(name, network, stride, f"{words}, the posterior's mean", f"{FLOAT_BITS}-bit floats")
+
+
+def hash_of(network: nn.Module) -> str:
+    """SHA-256 (hex) of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _diffusers() -> Any:
+    try:
+        import diffusers.models as models
+    except ImportError as error:
+        raise MissingDependencyError(
+            "public autoencoders need diffusers, which is not installed; pip install 'bsq[peers]'"
+        ) from error
+    return models
