@@ -48,6 +48,26 @@ def test_agrees_with_scipys_matrix_root() -> None:
     assert frechet_distance(one, few) == pytest.approx(by_matrix_root(one, few), rel=1e-5)
 
 
+@pytest.mark.parametrize("counts", [(2, 2), (5, 9), (40, 300)])
+@pytest.mark.parametrize("offset", [0.0, 900.0])
+def test_fewer_rows_than_features(counts: tuple[int, int], offset: float) -> None:
+    """Against a form without covariances: tr (Σ₁Σ₂)^½ is the sum of singular values of X₁X₂ᵀ, X centred and scaled."""
+    sets = [(features(count, 60, seed) / 16).float() + offset for seed, count in enumerate(counts)]
+    means = [rows.double().numpy().mean(0) for rows in sets]
+    scaled = [(rows.double().numpy() - mean) / np.sqrt(len(rows) - 1) for rows, mean in zip(sets, means, strict=True)]
+    wanted = ((means[0] - means[1]) ** 2).sum() + sum((rows**2).sum() for rows in scaled)
+    wanted -= 2 * np.linalg.svd(scaled[0] @ scaled[1].T, compute_uv=False).sum()
+    assert frechet_distance(*map(moments_of, sets)) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_covariances_that_do_not_commute() -> None:
+    """tr √M of a 2 × 2 matrix is √(tr M + 2 √det M)."""
+    one, other = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([[1.0, -0.7], [-0.7, 3.0]])
+    root = np.sqrt(np.trace(one @ other) + 2 * np.sqrt(np.linalg.det(one @ other)))
+    found = frechet_distance(Moments(np.zeros(2), one), Moments(np.zeros(2), other))
+    assert found == pytest.approx(np.trace(one + other) - 2 * root, rel=1e-12)
+
+
 def test_closed_forms() -> None:
     """Diagonal covariances: |μ₁ − μ₂|² + Σ (σ₁ − σ₂)²; also when both are turned alike; 0 for equal sets."""
     sigmas = np.array([[0.5, 1.0, 2.0, 0.0], [1.5, 1.0, 0.1, 0.3]])
@@ -87,6 +107,22 @@ def test_counts_stay_exact_at_the_edge_of_the_range() -> None:
         assert found.mean[i] == pytest.approx(sum(s[i] for s in steps) / 5000 / 2**29, rel=1e-15)
     spread = 5000 * sum(s[1] ** 2 for s in steps) - sum(s[1] for s in steps) ** 2
     assert found.covariance[1, 1] == pytest.approx(spread / 5000 / 4999 / 2**58, rel=1e-9)
+
+
+def test_tiny_features_are_refused_rather_than_rounded_away() -> None:
+    """Of features of 1e-10, steps of 2⁻²⁹ would leave nothing, and a distance of 0."""
+    for scale in (1e-4, 1e-10):
+        with pytest.raises(NumericsError, match="scale them"):
+            moments_of(features(30, 4).clamp(-9, 9) * scale)
+    total, part = GaussianStatistics(4), GaussianStatistics(4)
+    total.add(torch.full((2, 4), 1e-6))
+    part.add(torch.ones(2, 4))
+    total.merge(part)
+    assert total.moments().mean == pytest.approx(np.full(4, 0.5), rel=1e-5)
+    one, other = features(90, 12, 1), features(80, 12, 2)
+    small = frechet_distance(moments_of(one * 2**-10), moments_of(other * 2**-10))
+    assert small * 2**20 == pytest.approx(frechet_distance(moments_of(one), moments_of(other)), rel=1e-5)
+    assert moments_of(torch.zeros(3, 4)).covariance.max() == 0  # a network may well be silent
 
 
 def test_files(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Networks that come as TorchScript. What enters: a path. What leaves: the network, and its file's SHA-256.
 
-A TorchScript file is a program of tensor operations; reading it runs no Python of the file. The publishers of the two
-files named here state no hash, so theirs is recorded, not checked.
+A TorchScript file is a program of tensor operations; reading it runs no Python of the file. The two files named here
+are checked against the hashes that their users state (k-diffusion for Inception, copies on the Hugging Face hub for
+I3D). A file that is given by its path may be any other; its hash is recorded.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from bsq.frozen import files
 
 INCEPTION = files.WeightFile(
     name="inception-2015-12-05.pt",
-    sha256=None,
+    sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
     url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
     use="The Fréchet distance in features of StyleGAN's Inception file",
     without="To go on without it, measure in SqueezeNet features, whose values are not comparable with published ones.",
 )
 I3D = files.WeightFile(
     name="i3d_torchscript.pt",
-    sha256=None,
+    sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
     url="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
     use="The Fréchet video distance in I3D features",
     without="To go on without it, measure in SqueezeNet features, whose values are not comparable with published ones.",

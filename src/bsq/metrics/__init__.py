@@ -11,6 +11,7 @@ from bsq.metrics.features import (
     SqueezeNetwork,
 )
 from bsq.metrics.frechet import GaussianStatistics, Moments, frechet_distance, load_moments, save_moments
+from bsq.metrics.given import ModuleNetwork
 from bsq.metrics.inception_score import InceptionScore, inception_score
 from bsq.metrics.joint import JointEntropy, JointEntropyMeter
 from bsq.metrics.kernel import KernelDistance, kernel_distance
@@ -37,6 +38,7 @@ __all__ = [
     "JointEntropyMeter",
     "KernelDistance",
     "Measure",
+    "ModuleNetwork",
     "Moments",
     "PrecisionRecall",
     "Rate",

@@ -1,7 +1,7 @@
 """Features of pictures for measures of sets. What enters: pixels. What leaves: `Features`, float64, one row a picture.
 
-A row does not depend on the other pictures of its batch: networks are given `at_once` pictures at a time, one unless
-asked otherwise. With more, rows move by float32 roundings (about 1e-6 of their length) when batches are cut otherwise.
+A row does not depend on how pictures are batched: networks are given `at_once` pictures at a time, never fewer, one
+unless asked otherwise. Other values of `at_once` move rows by float32 roundings (about 1e-6 of their length).
 """
 
 from __future__ import annotations
@@ -83,11 +83,7 @@ class InceptionNetwork:
         self._network = network.to(device)
         self._device, self._resize, self._at_once = device, resize, _positive(at_once)
         self.name = f"inception-2015-12-05, resized as {resize}"
-        promised = str(inception.PUBLISHED.sha256)
-        if self.weights_sha256.startswith(promised):
-            self.label = f"comparable with values in {inception.PUBLISHED.name}"
-        else:
-            self.label = f"not comparable: weights other than {inception.PUBLISHED.name}"
+        self.label = label_of(self.weights_sha256, inception.PUBLISHED)
 
     def pictures(self, pixels: Tensor) -> Features:
         return by_pieces(self._piece, pixels, self._at_once, self._device)
@@ -107,7 +103,7 @@ class ScriptInception:
         self._script = scripts.find_script(scripts.INCEPTION, path, device)
         self._device, self._at_once = device, _positive(at_once)
         self.weights_sha256 = self._script.sha256
-        self.label = f"comparable if the file is the published {scripts.INCEPTION.name} (no hash of it is published)"
+        self.label = label_of(self.weights_sha256, scripts.INCEPTION)
 
     def pictures(self, pixels: Tensor) -> Features:
         return by_pieces(self._piece, pixels, self._at_once, self._device)
@@ -194,19 +190,32 @@ def steadily(device: torch.device | str) -> Iterator[None]:
 def by_pieces(
     network: Callable[[Tensor], Features], pixels: Tensor, at_once: int, device: torch.device | str
 ) -> Features:
-    """The features of all pictures, `at_once` at a time."""
+    """The features of all pictures, `at_once` at a time; copies of the last fill up the last piece.
+
+    Kernels are chosen by the number of pictures and round differently, so a shorter piece would move its rows.
+    """
     if pixels.ndim != 4 or pixels.shape[1] != 3 or 0 in pixels.shape:
         raise ShapeError(f"expected pixels (B, 3, H, W), none of them empty; got {tuple(pixels.shape)}")
     with steadily(device):
-        found = [network(piece) for piece in pixels.split(at_once)]
-    pooled = torch.cat([one.pooled for one in found])
-    return Features(pooled, _joined([one.spatial for one in found]), _joined([one.logits for one in found]))
+        filling = pixels[-1:].expand(-len(pixels) % at_once, -1, -1, -1)
+        found = [network(piece) for piece in torch.cat([pixels, filling]).split(at_once)]
+    parts = ([getattr(one, name) for one in found] for name in ("pooled", "spatial", "logits"))
+    pooled, spatial, logits = (_joined(part, len(pixels)) for part in parts)
+    assert pooled is not None
+    return Features(pooled, spatial, logits)
 
 
-def _joined(parts: list[Tensor | None]) -> Tensor | None:
-    """Rows one below the other; None where the network does not give that part."""
+def _joined(parts: list[Tensor | None], count: int) -> Tensor | None:
+    """The first `count` rows, one below the other; None where the network does not give that part."""
     given = [part for part in parts if part is not None]
-    return torch.cat(given) if given else None
+    return torch.cat(given)[:count] if given else None
+
+
+def label_of(found_sha256: str, published: files.WeightFile) -> str:
+    """Whether values in a file's features may stand beside published ones."""
+    if published.sha256 is not None and found_sha256 == published.sha256:
+        return f"comparable with values in {published.name}"
+    return f"not comparable: weights other than {published.name}"
 
 
 def plain(found: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from bsq.errors import DataError, NumericsError, ShapeError
 STEP = 2.0**-29  # finer than float32 for features above 1/64
 LIMB = 2.0**20  # a feature is high·2²⁰ + low steps, so products of parts of up to 2¹² rows are exact in float64
 LARGEST = 2.0**10  # of a feature
+LEAST = 2.0**-10  # of the largest feature of a set: of smaller ones, steps would leave too little
 AT_ONCE = 2**12  # rows, at most
 WAITING = 2**9  # rows that are multiplied together, as D² products cost the same for one row as for some
 
@@ -56,18 +57,19 @@ class GaussianStatistics:
         self._sum = np.zeros((2, dimension), np.int64)  # high and low parts
         self._products = np.zeros((3, dimension, dimension), np.int64)  # high·high, high·low, low·low
         self._waiting: list[np.ndarray] = []
+        self._largest = 0.0
 
     def add(self, rows: Tensor) -> None:
         """Rows (B, D), floating point. Raises as `check` does and then adds nothing."""
-        self.check(rows)
+        self._largest = max(self._largest, self.check(rows))
         steps = np.rint(rows.detach().cpu().double().numpy() / STEP)
         self.count += len(steps)
         self._waiting.append(steps)
         if sum(map(len, self._waiting)) >= WAITING:
             self._multiply()
 
-    def check(self, rows: Tensor) -> None:
-        """Raises ShapeError or NumericsError unless rows can be added."""
+    def check(self, rows: Tensor) -> float:
+        """The largest feature; raises ShapeError or NumericsError unless rows can be added."""
         if rows.ndim != 2 or rows.shape[1] != self.dimension or not rows.is_floating_point():
             raise ShapeError(f"expected features (B, {self.dimension}), got {rows.dtype} {tuple(rows.shape)}")
         largest = float(rows.detach().abs().max()) if rows.numel() else 0.0
@@ -75,6 +77,7 @@ class GaussianStatistics:
             raise NumericsError("the features of a picture hold NaN or infinity")
         if largest >= LARGEST:
             raise NumericsError(f"a feature is {largest:.4g}; statistics take features below {LARGEST:.0f}, scale them")
+        return largest
 
     def _multiply(self) -> None:
         whole = np.concatenate(self._waiting) if self._waiting else np.zeros((0, self.dimension))
@@ -94,6 +97,7 @@ class GaussianStatistics:
         if other.dimension != self.dimension:
             raise ShapeError(f"cannot add up statistics of {self.dimension} and {other.dimension} features")
         self.count += other.count
+        self._largest = max(self._largest, other._largest)
         self._waiting += other._waiting
         self._sum += other._sum
         self._products += other._products
@@ -103,16 +107,36 @@ class GaussianStatistics:
         return self.__dict__
 
     def moments(self) -> Moments:
-        """Mean and covariance (by N − 1, as numpy.cov). Raises DataError with fewer than 2 rows."""
+        """Mean and covariance (by N − 1, as numpy.cov).
+
+        Raises DataError with fewer than 2 rows, NumericsError when all features are tiny and not all are 0.
+        """
         if self.count < 2:
             raise DataError(f"a covariance needs at least 2 pictures or clips, got {self.count}")
+        if 0 < self._largest < LEAST:
+            raise NumericsError(
+                f"the largest feature is {self._largest:.4g}; statistics take sets whose largest is {LEAST:.4g} or "
+                "more, scale them"
+            )
         self._multiply()
-        total = (self._sum[0] * LIMB + self._sum[1]) * STEP
-        high, crossed, low = self._products.astype(np.float64)
-        products = ((high * LIMB + crossed + crossed.T) * LIMB + low) * STEP**2
-        mean = total / self.count
-        covariance = (products - np.outer(total, mean)) / (self.count - 1)
+        total = self._sum[0] * int(LIMB) + self._sum[1]
+        centre = (total + self.count // 2) // self.count  # the mean, rounded to a step
+        high, crossed, low = self._about(centre).astype(np.float64)
+        products = (high * LIMB + crossed + crossed.T) * LIMB + low
+        rest = (total - self.count * centre).astype(np.float64)  # half a step a row at most
+        covariance = (products - np.outer(rest, rest / self.count)) * STEP**2 / (self.count - 1)
+        mean = (centre + rest / self.count) * STEP
         return Moments(mean, (covariance + covariance.T) / 2, self.count)
+
+    def _about(self, centre: np.ndarray) -> np.ndarray:
+        """The products (3, D, D) of rows less `centre` (D,), still whole: floats would lose a covariance far from 0."""
+        high = np.rint(centre / LIMB).astype(np.int64)
+        parts = (high, centre - high * int(LIMB))
+        moved = self._products.copy()
+        for product, (left, right) in zip(moved, ((0, 0), (0, 1), (1, 1)), strict=True):
+            product -= np.outer(parts[left], self._sum[right]) + np.outer(self._sum[left], parts[right])
+            product += self.count * np.outer(parts[left], parts[right])
+        return moved
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:

@@ -2,19 +2,21 @@
 
 Every distinct code seen is counted, whole. A histogram of N codes never shows more than log2 N bits, so two estimates
 correct it: Miller and Madow's (1955), and Chao and Shen's (2003), which also weighs codes that were not seen. The share
-of the distribution that the codes seen cover (Good, 1953) tells how far to believe them.
+of the distribution that the codes seen cover (Good, 1953) tells how far to believe them. Where it is small, two bounds
+still hold on average: the entropy is not below that of collisions, and not above the length of a description.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bsq.codes import Codes, digit_bits, to_bits
 from bsq.errors import CodesError, DataError
+from bsq.metrics.described import Description
 from bsq.metrics.usage import entropy_bits
 
 ENOUGH = 0.9  # of the distribution seen
@@ -33,6 +35,8 @@ class JointEntropy:
     miller_madow_bits: float
     chao_shen_bits: float
     note: str  # what the number of tokens allows to say
+    collision_bits: float | None  # from below: −log2 of the chance that two tokens share a code; None if no two did
+    described_bits: float | None = None  # from above (`bsq.metrics.described`); None where only counts are known
 
     @staticmethod
     def of(counts: np.ndarray) -> JointEntropy:
@@ -44,6 +48,7 @@ class JointEntropy:
         once = int((counts == 1).sum())
         coverage = 1 - once / tokens
         plug_in = entropy_bits(counts)
+        alike = math.fsum(counts * (counts - 1.0))
         return JointEntropy(
             tokens=tokens,
             distinct=len(counts),
@@ -53,6 +58,7 @@ class JointEntropy:
             miller_madow_bits=plug_in + (len(counts) - 1) / (2 * tokens * math.log(2)),
             chao_shen_bits=_chao_shen(counts, tokens, once),
             note=_note(tokens, coverage),
+            collision_bits=math.log2(tokens * (tokens - 1) / alike) if alike else None,
         )
 
 
@@ -66,12 +72,14 @@ class JointEntropyMeter:
         self._codes = np.zeros(0, np.dtype((np.void, self._width())))
         self._counts = np.zeros(0, np.int64)
         self._waiting: list[np.ndarray] = []
+        self._description = Description(self._radices)
 
     def add(self, codes: Codes) -> None:
         """Counts every token of `codes`; raises CodesError when its radices are others."""
         if codes.radices != self._radices:
             raise CodesError(f"counting codes of radices {self._radices[:8]}, got {codes.radices[:8]}")
         digits = codes.digits.reshape(-1, codes.length).cpu().numpy()
+        self._description.add(digits)
         columns = [to_bits(digits[:, d], digit_bits(radix)) for d, radix in enumerate(self._radices)]
         packed = np.packbits(np.concatenate([column.reshape(len(digits), -1) for column in columns], 1), axis=1)
         self._waiting.append(np.ascontiguousarray(packed).view(self._codes.dtype).reshape(-1))
@@ -85,11 +93,12 @@ class JointEntropyMeter:
         other._sort_in()
         self._sort_in()
         self._put_together(other._codes, other._counts)
+        self._description.merge(other._description)
 
     def result(self) -> JointEntropy:
         """Raises DataError when nothing was counted."""
         self._sort_in()
-        return JointEntropy.of(self._counts)
+        return replace(JointEntropy.of(self._counts), described_bits=self._description.bits())
 
     def _width(self) -> int:
         return -(-sum(digit_bits(radix) for radix in self._radices) // 8)
@@ -128,4 +137,6 @@ def _note(tokens: int, coverage: float) -> str:
             f"{tokens} codes cover about {coverage:.1%} of the distribution: the histogram shows at most {ceiling:.1f} "
             "bits, and the estimates are rough"
         )
-    return f"all of {tokens} codes differ: the entropy may be anything above about {ceiling:.1f} bits"
+    return (
+        f"all of {tokens} codes differ: the entropy may be anything from about {ceiling:.1f} bits to the description's"
+    )

@@ -12,7 +12,7 @@ from torch import Tensor
 from bsq.errors import SettingsError, ShapeError
 from bsq.frozen import scripts
 from bsq.metrics.distribution import few
-from bsq.metrics.features import Features, Rounding, SqueezeNetwork, called, plain, rounded, steadily
+from bsq.metrics.features import Features, Rounding, SqueezeNetwork, called, label_of, plain, rounded, steadily
 from bsq.metrics.frechet import frechet_distance
 from bsq.metrics.pixel import PEAK
 from bsq.metrics.sets import FeatureSet
@@ -47,7 +47,7 @@ class I3DNetwork:
         self._script = scripts.find_script(scripts.I3D, path, device)
         self._device = device
         self.weights_sha256 = self._script.sha256
-        self.label = f"comparable if the file is the published {scripts.I3D.name} (no hash of it is published)"
+        self.label = label_of(self.weights_sha256, scripts.I3D)
 
     def clips(self, pixels: Tensor) -> Features:
         if pixels.shape[2] < I3D_LEAST_FRAMES:
