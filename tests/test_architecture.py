@@ -22,6 +22,7 @@ HOUSE = ROOT / "src" / "bsq"
 FLOORS = (
     "cli",
     "bench",
+    "bulk",
     "train",
     "codec",
     "metrics",
