@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -99,7 +100,8 @@ class Cluster:
             if self.workers is not None and self.device == "cpu":
                 options.update(num_cpus=self.workers)
         try:
-            ray.init(**options)
+            with quiet_start():
+                ray.init(**options)
         except Exception as error:  # ConnectionError, RuntimeError, ValueError …
             place = self.address or "this machine"
             raise DataError(f"no Ray cluster at {place}: {str(error).strip() or type(error).__name__}") from error
@@ -117,6 +119,7 @@ class Cluster:
 def import_ray() -> ModuleType:
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
         os.environ.setdefault(name, "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's own actors make it warn of what we see to
     try:
         import ray
         import ray.data
@@ -150,6 +153,19 @@ def sendable(error: Exception) -> Exception:
     if isinstance(error, BsqError | MemoryError):
         return type(error)(*error.args)
     return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def quiet_start() -> Iterator[None]:
+    """Ray's native half says on stderr that it was asked to be silent. What goes wrong is raised."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def quieten(ray: ModuleType) -> None:

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from bsq.bulk.run import Summary
-from bsq.bulk.spread import Workers
+from bsq.bulk.spread import Here, Workers
 from bsq.codes import digit_bits
 from bsq.data.storage import open_store
 from bsq.data.token_files import Format, read_shard
@@ -91,7 +91,8 @@ def measure(summary: Summary, place: str, workers: Workers) -> Stats:
         raise DataError(f"{place} holds no tokens to count")
     parts = [tuple(names[start : start + TOGETHER]) for start in range(0, len(names), TOGETHER)]
     meter = CodeUseMeter(radices)
-    with closing(workers.spread(Counting(place, radices), parts)) as counts:
+    few = len(parts) == 1  # quicker counted than given away
+    with closing((Here() if few else workers).spread(Counting(place, radices), parts)) as counts:
         for counted in counts:
             meter.merge(counted)
     stats = stats_of(summary, meter.result())
