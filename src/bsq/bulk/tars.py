@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import BinaryIO
 
 from bsq.data.stored import Kind
+from bsq.data.tars import StrictMember
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 Place = tuple[int, int]
@@ -56,7 +57,7 @@ def index(path: str, kind: Kind, label: str | None) -> tuple[Member, ...]:
     """The inputs in the order of the tar. Raises OSError or tarfile.TarError."""
     found: list[tuple[str, Place]] = []
     labels: dict[str, Place] = {}
-    with tarfile.open(path, "r:") as tar:
+    with tarfile.open(path, "r:", tarinfo=StrictMember) as tar:
         while (member := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # it would keep a note of each
             place = member.offset_data, member.size
@@ -91,7 +92,7 @@ def stream_members(file: BinaryIO, kind: Kind, label: str | None) -> Iterator[Ta
     """
     sample: list[tuple[str, bytes]] = []
     try:
-        with tarfile.open(fileobj=file, mode="r|*") as tar:
+        with tarfile.open(fileobj=file, mode="r|*", tarinfo=StrictMember) as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]
                 if sample and stem(sample[0][0]) != stem(member.name):

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bsq.codes import Codes
+from bsq.data.tars import StrictMember
 from bsq.errors import CodesError, DataError, MissingDependencyError
 
 ROWS_IN_MEMORY = 1024
@@ -223,7 +224,7 @@ def read_parquet(file: BinaryIO) -> ParquetRows:
 
 
 class TarWriter:
-    """Of row 17 "000017.bits" (packed digits), "000017.json" (all else) and, with a label, "000017.cls"."""
+    """Of row 17 "000017.bits" (packed digits) and "000017.json" (all else)."""
 
     def __init__(self, tar: tarfile.TarFile, meaning: Meaning) -> None:
         self._tar, self._meaning, self._count = tar, meaning, 0
@@ -234,8 +235,6 @@ class TarWriter:
         told = {**row.head.model_dump(), "code_hash": self._meaning.code_hash, "radices": self._meaning.radices}
         self._member(f"{stem}.bits", row.codes.pack())
         self._member(f"{stem}.json", json.dumps(told, ensure_ascii=False).encode())
-        if row.head.label is not None:
-            self._member(f"{stem}.cls", row.head.label.encode())
         self._count += 1
 
     def _member(self, name: str, data: bytes) -> None:
@@ -260,7 +259,7 @@ def read_tar(file: BinaryIO) -> TarRows:
     bits: dict[str, bytes] = {}
     heads: dict[str, RowHead] = {}
     meaning: Meaning | None = None
-    with tarfile.open(fileobj=file, mode="r:") as tar:
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=StrictMember) as tar:
         for member in tar:
             content = tar.extractfile(member)
             stem, _, kind = member.name.partition(".")
