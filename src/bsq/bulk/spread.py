@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -22,6 +23,9 @@ Given = TypeVar("Given", contravariant=True)
 Gives = TypeVar("Gives", covariant=True)
 OBJECT_STORE = 2**27
 """Bytes of Ray's shared memory on a machine that we start it on: what goes through it is small, but for the model."""
+
+REACHING = 10.0
+"""Seconds to reach a cluster."""
 
 
 class Work(Protocol[Given, Gives]):
@@ -100,6 +104,7 @@ class Cluster:
             if self.workers is not None and self.device == "cpu":
                 options.update(num_cpus=self.workers)
         try:
+            knock(self.address)
             with quiet_start():
                 ray.init(**options)
         except Exception as error:  # ConnectionError, RuntimeError, ValueError …
@@ -153,6 +158,15 @@ def sendable(error: Exception) -> Exception:
     if isinstance(error, BsqError | MemoryError):
         return type(error)(*error.args)
     return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def knock(address: str | None) -> None:
+    """Ray tries for minutes to reach a place where nobody is. Raises OSError or ValueError at once."""
+    if address is not None and address != "auto":
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError("an address is HOST:PORT, ray://HOST:PORT, or auto")
+        socket.create_connection((host, int(port)), timeout=REACHING).close()
 
 
 @contextmanager
