@@ -1,6 +1,6 @@
 """Bulk runs: 20,000 small pictures, 1 % of them corrupt, by one worker, by two, and by two that are killed ten times.
 
-Takes six minutes, most of which Ray takes to start, so it is printed only when it is named: `python -m benchmarks bulk`.
+Takes five minutes, most of which Ray takes to start, so it is printed only when named: `python -m benchmarks bulk`.
 """
 
 from __future__ import annotations

@@ -145,6 +145,40 @@ def test_a_node_killed_midway_loses_nothing(tmp_path: Path, tiny_tokenizer: Toke
     assert (summary.inputs, summary.faults, summary.index.rows) == (400, 4, 396)
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """Work that tells which GPU it was given, and who does it."""
+
+    def open(self) -> Callable[[int], tuple[int, tuple[str, ...]]]:
+        import ray
+
+        gpus = tuple(map(str, ray.get_gpu_ids()))
+
+        def told(item: int) -> tuple[int, tuple[str, ...]]:
+            time.sleep(0.5)
+            return os.getpid(), gpus
+
+        return told
+
+
+@pytest.mark.slow
+def test_workers_share_gpus() -> None:
+    """Two CPUs and a GPU, as far as Ray knows: nothing is computed on it."""
+    spread.import_ray()
+    from ray.cluster_utils import Cluster as Nodes
+
+    by_value()
+    head = {"num_cpus": 2, "num_gpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    nodes = Nodes(initialize_head=True, head_node_args=head)
+    try:
+        with Cluster(address=nodes.address, device="cuda", per_gpu=4) as cluster:
+            told = list(cluster.spread(Sharing(), range(12)))
+    finally:
+        nodes.shutdown()
+    assert len({process for process, _ in told}) == 2
+    assert {gpus for _, gpus in told} == {("0",)}
+
+
 @pytest.mark.slow
 def test_killed_ten_times_at_random_and_resumed(tmp_path: Path, tiny_tokenizer: Tokenizer, tiny_model: Path) -> None:
     """Without warning: the command alone, or all its processes at once."""

@@ -57,7 +57,7 @@ class TokenizeSettings(Settings):
     bits: PositiveInt | None = None
     shard_size: PositiveInt = 1000
     format: Literal["parquet", "webdataset"] = "parquet"
-    batch: PositiveInt = 8
+    batch: PositiveInt = 4
     label: str | None = None
     column: str = "image"
     max_pixels: PositiveInt = MAX_PIXELS

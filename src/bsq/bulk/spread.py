@@ -57,12 +57,15 @@ class Here:
 
 
 class Cluster:
-    """`workers` actors (None: one for each CPU, or each GPU if they compute on those) on the Ray cluster at `address`
-    (None: one that is started on this machine, and ends with the `with` block). Connects when there is work.
+    """`workers` actors (None: as many as there is room for) on the Ray cluster at `address` (None: one that is started
+    on this machine, and ends with the `with` block). Each takes a CPU, on which it also decodes; where models compute
+    on GPUs, `per_gpu` of them share one. Connects when there is work.
     """
 
-    def __init__(self, address: str | None = None, workers: int | None = None, device: str = "cpu") -> None:
-        self.address, self.workers, self.device = address, workers, device
+    def __init__(
+        self, address: str | None = None, workers: int | None = None, device: str = "cpu", per_gpu: int = 1
+    ) -> None:
+        self.address, self.workers, self.device, self.per_gpu = address, workers, device, per_gpu
         self._ray: ModuleType | None = None
 
     def __enter__(self) -> Self:
@@ -78,7 +81,7 @@ class Cluster:
         ray = self._ray = self._ray or self._connect()
         kept = ray.put(work)  # for as long as this frame, or actors could not be started again
         rows = [{"item": pickle.dumps(item)} for item in items]
-        needs: dict[str, float] = {"num_gpus": 1.0} if self.device == "cuda" else {"num_cpus": 1.0}
+        needs = {"num_cpus": 1.0, **({"num_gpus": 1.0 / self.per_gpu} if self.device == "cuda" else {})}
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             Worker,
             fn_constructor_kwargs={"work": [kept]},
@@ -114,11 +117,17 @@ class Cluster:
         return ray
 
     def _count(self, ray: ModuleType) -> int:
-        kind = "GPU" if self.device == "cuda" else "CPU"
-        there = int(ray.cluster_resources().get(kind, 0))
-        if not there:
-            raise SettingsError(f"the Ray cluster has no {kind}s; choose another --device")
-        return there if self.workers is None else self.workers
+        """Raises SettingsError where there is room for none."""
+        resources = ray.cluster_resources()
+        room = int(resources.get("CPU", 0))
+        if self.device == "cuda":
+            gpus = int(resources.get("GPU", 0))
+            if not gpus:
+                raise SettingsError("the Ray cluster has no GPUs; choose another --device")
+            room = min(room, gpus * self.per_gpu)
+        if not room:
+            raise SettingsError("the Ray cluster has no CPUs; each worker needs one to decode on")
+        return room if self.workers is None else self.workers
 
 
 def import_ray() -> ModuleType:
