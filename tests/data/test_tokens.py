@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -179,3 +180,10 @@ def test_rows_of_different_grids_make_no_batch(tmp_path: Path) -> None:
     assert len(keys(tokens, 0, 4, batch=1)) == 4
     with pytest.raises(ShapeError, match="make no batch"):
         keys(tokens, 0, 4)
+
+
+def test_the_page_names_every_column() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "scale.md").read_text()
+    table = page.partition("| column | type | meaning |")[2].partition("\n\n")[0]
+    named = {name for line in table.splitlines() for name in re.findall(r"`(\w+)`", "|".join(line.split("|")[:2]))}
+    assert named == {*RowHead.model_fields, "digits"}
