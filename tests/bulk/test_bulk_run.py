@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -341,3 +342,44 @@ def test_a_tar_cut_anywhere_around_a_member_is_no_shorter_tar(
     summary = run(path, tmp_path / "out", tiny_tokenizer, label="cls")
     assert [fault.source for fault in summary.first_faults] == [str(path)]
     assert summary.index.rows in (2, 3)
+
+
+def test_tokens_are_not_written_among_their_own_sources(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    source = write_folder(tmp_path / "in", 2)
+    with pytest.raises(SettingsError, match="lies inside"):
+        run(source, source / "tokens", tiny_tokenizer)
+
+
+class Elsewhere:
+    """Workers on another machine, whose folder of the same name is another one."""
+
+    def spread(self, work: Any, items: Any) -> Any:
+        yield from Here().spread(
+            dataclasses.replace(work, place=f"{work.place}-there", tokenizer=work.tokenizer), items
+        )
+
+
+def test_shards_on_other_disks_are_missed(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    source = write_folder(tmp_path / "in", 6)
+    run(source, tmp_path / "out-there", tiny_tokenizer)
+    with pytest.raises(DataError, match="2 shards were written where this machine does not see them"):
+        run(source, tmp_path / "out", tiny_tokenizer, workers=Elsewhere())
+
+
+def test_names_without_folders_and_links_that_lead_back(
+    tmp_path: Path, tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_folder(tmp_path / "in", 3)
+    (source / "odd" / "back").symlink_to(source)
+    (tmp_path / "linked").symlink_to(source / "even")
+    monkeypatch.chdir(source / "odd")
+    run(["00001.png", "..", "..", tmp_path / "linked"], tmp_path / "out", tiny_tokenizer, label="folder")
+    told = [(row.head.key, row.head.label) for row in rows_in(tmp_path / "out")]
+    assert told == [
+        ("00001.png", "odd"),
+        ("even/00000.png", "even"),
+        ("even/00002.png", "even"),
+        ("odd/00001.png", "odd"),
+        ("00000.png", "linked"),
+        ("00002.png", "linked"),
+    ]

@@ -27,6 +27,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in range(7):
         pixels = np.random.default_rng(number).integers(0, 256, (20, 28, 3), dtype=np.uint8)
         save_picture(f"in/{('cat', 'dog')[number % 2]}/{number}.png", pixels)
+    Path("taken").write_text("a file")
     return tmp_path
 
 
@@ -70,7 +71,7 @@ def test_failures_are_named_and_counted(pictures: Path, tiny_model: Path) -> Non
         (["in", "-o", "out", "--bits", "99"], 2, "12 digits"),
         (["in", "-o", "out", "--workers", "-1"], 2, "give 1 or more"),
         (["in", "-o", "out", "--workers", "0", "--ray-address", "auto"], 2, "give 1 or more"),
-        (["in", "-o", "in/cat/0.png"], 7, "not a folder"),
+        (["in", "-o", "taken"], 7, "not a folder"),
         (["in", "-o", "nonsense://x"], 7, "nonsense"),
         (["in", "-o", "out", "--videos"], 7, "holds no videos"),
     ],

@@ -52,7 +52,7 @@ def list_units(sources: Sequence[str], settings: TokenizeSettings) -> Iterator[F
     if not sources:
         raise DataError("no source is named; give folders, files, globs, tars, Parquet files or lists of files")
     kind = Kind(settings.inputs)
-    for source in sources:
+    for source in dict.fromkeys(sources):
         empty = True
         for file in files_of(source, kind):
             empty = False
@@ -144,11 +144,17 @@ def walk(root: Path, inside: str, kind: Kind) -> Iterator[File]:
     folders = []
     for entry in entries:
         if entry.is_dir():
+            if entry.is_symlink() and is_above(entry.path, root / inside):
+                continue  # it leads back to where it lies
             folders.append(entry.name)
         elif wanted(entry.name, kind):
             yield File(str(root), f"{inside}{entry.name}", size_of(entry))
     for folder in folders:
         yield from walk(root, f"{inside}{folder}/", kind)
+
+
+def is_above(link: str, folder: Path) -> bool:
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(link))
 
 
 def size_of(entry: os.DirEntry[str]) -> int:

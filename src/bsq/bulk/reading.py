@@ -112,7 +112,11 @@ class FileData:
 
 
 def folder_label(address: str, settings: TokenizeSettings) -> str | None:
-    return address.rstrip("/").split("/")[-2] if settings.label == FOLDER and "/" in address else None
+    """The name of the folder that a file lies in, if that is asked for."""
+    if settings.label != FOLDER:
+        return None
+    path = local_path(address)
+    return path.absolute().parent.name if path is not None else address.rpartition("/")[0].rpartition("/")[2]
 
 
 def read_tar(piece: TarPiece, settings: TokenizeSettings) -> Iterator[Taken]:

@@ -19,6 +19,7 @@ from bsq.bulk.reading import Fault
 from bsq.bulk.settings import TokenizeSettings
 from bsq.bulk.spread import Workers
 from bsq.codec.shelf import name_of
+from bsq.data.remote import local_path
 from bsq.data.storage import LocalStore, Store, open_store
 from bsq.data.token_files import Meaning
 from bsq.data.tokens import INDEX_FILE, Index, IndexedShard
@@ -95,6 +96,7 @@ def tokenize(request: Request, tokenizer: Tokenizer, workers: Workers, listener:
     Raises SettingsError (the folder holds other tokens; digits that the model has not), DataError (no inputs, no
     cluster), MediaError (the folder cannot be written).
     """
+    refuse_own_source(request)
     store = open_store(request.place)
     meaning = meaning_of(tokenizer, request.settings)
     if request.settings.inputs == "videos":
@@ -110,7 +112,27 @@ def tokenize(request: Request, tokenizer: Tokenizer, workers: Workers, listener:
             with closing(workers.spread(work, missing)) as notes:
                 for note in notes:
                     listener.wrote(note)
+            check_seen(planned, store)
         return finish(planned, store)
+
+
+def refuse_own_source(request: Request) -> None:
+    """Raises SettingsError for tokens that the next listing of the sources would find."""
+    place = local_path(request.place)
+    for source in request.sources:
+        path = local_path(source)
+        if place is not None and path is not None and path.is_dir() and place.resolve().is_relative_to(path.resolve()):
+            raise SettingsError(f"{request.place} lies inside {source}, which is searched; write the tokens elsewhere")
+
+
+def check_seen(planned: Planned, store: Store) -> None:
+    """Raises DataError where workers wrote to disks of their own."""
+    unseen = missing_lines(planned, store, Faulty.KEEP)
+    if unseen:
+        raise DataError(
+            f"{len(unseen)} shards were written where this machine does not see them: on a cluster, {store.place} "
+            "must be a folder that all machines share, or an address (s3://…)"
+        )
 
 
 def meaning_of(tokenizer: Tokenizer, settings: TokenizeSettings) -> Meaning:

@@ -11,7 +11,7 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -84,7 +84,7 @@ class Cluster:
         needs = {"num_cpus": 1.0, **({"num_gpus": 1.0 / self.per_gpu} if self.device == "cuda" else {})}
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             Worker,
-            fn_constructor_kwargs={"work": [kept]},
+            fn_constructor_kwargs={"work": [kept], "folder": os.getcwd()},
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self._count(ray)),
             **needs,
@@ -147,9 +147,11 @@ def import_ray() -> ModuleType:
 class Worker:
     """An actor: opens the work once, answers items with results, or with the error that ends the run."""
 
-    def __init__(self, work: list[Any]) -> None:
+    def __init__(self, work: list[Any], folder: str) -> None:
         import ray
 
+        with suppress(OSError):  # a machine without that folder can still serve addresses and absolute paths
+            os.chdir(folder)
         self._do = ray.get(work[0]).open()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
