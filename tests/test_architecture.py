@@ -23,6 +23,7 @@ FLOORS = (
     "cli",
     "evaluate",
     "bench",
+    "bulk",
     "train",
     "codec",
     "metrics",

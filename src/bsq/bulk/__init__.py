@@ -1,0 +1,1 @@
+"""Millions of pictures and videos to shards of tokens, on one machine or a Ray cluster."""
