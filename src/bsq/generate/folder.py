@@ -16,7 +16,16 @@ from safetensors.torch import save
 
 from bsq.checkpoint.load import MODELS, bundled_models
 from bsq.errors import CheckpointError
-from bsq.folders import CONFIG_FILE, WEIGHTS_FILE, check_claim, check_fit, download, read_settings, read_tensors, rewriting
+from bsq.folders import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    check_claim,
+    check_fit,
+    download,
+    read_settings,
+    read_tensors,
+    rewriting,
+)
 from bsq.generate.network import Generator, GeneratorSettings
 from bsq.settings import Settings
 from bsq.tokenizer import Tokenizer
@@ -45,8 +54,8 @@ class TrainedGenerator:
         """Raises CheckpointError for another tokenizer than the one it was trained with."""
         if tokenizer.code_hash != self.card.code_hash:
             raise CheckpointError(
-                f"this generator makes codes of the tokenizer {self.card.code_hash[:12]} ({self.card.tokenizer}), the one "
-                f"given is {tokenizer.code_hash[:12]}; name the right one, or train a generator for this one"
+                f"this generator makes codes of the tokenizer {self.card.code_hash[:12]} ({self.card.tokenizer}), the "
+                f"one given is {tokenizer.code_hash[:12]}; name the right one, or train a generator for this one"
             )
 
 

@@ -57,7 +57,7 @@ class Grouping:
     def digits_of(self, group: int) -> Tensor:
         """Every value of a group, in digits: int64 (V, digits of the group)."""
         span = self.spans[group]
-        return split_index(torch.arange(self.vocabularies[group]), self.radices[span.start : span.stop])
+        return split_index(torch.arange(self.vocabularies[group], device="cpu"), self.radices[span.start : span.stop])
 
     def signs_of(self, group: int) -> Tensor:
         """Every value of a group, in binary digits as ±1, most significant first: float32 (V, bits of the group)."""

@@ -17,7 +17,13 @@ from torch.nn import functional as F
 from bsq.errors import SettingsError, ShapeError
 from bsq.generate.body import GeneratorBlock, Memory, Norm
 from bsq.generate.grouping import make_grouping
-from bsq.layers.positions import LearnedPositions, LearnedPositionsSettings, Rotary, RotaryPositionsSettings, rotary_table
+from bsq.layers.positions import (
+    LearnedPositions,
+    LearnedPositionsSettings,
+    Rotary,
+    RotaryPositionsSettings,
+    rotary_table,
+)
 from bsq.settings import Settings
 
 
@@ -61,6 +67,16 @@ class GeneratorSettings(Settings):
         return self.depth * self.width**2 * (4 + 2 * self.mlp_ratio)
 
 
+class SignTable(nn.Module):
+    """A row of ±1 for each value of a group."""
+
+    weight: Tensor
+
+    def __init__(self, signs: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", signs, persistent=False)
+
+
 class GroupInputs(nn.Module):
     """Groups (…, G) and which are known → hidden (…, D)."""
 
@@ -69,21 +85,17 @@ class GroupInputs(nn.Module):
         grouping = make_grouping(settings.radices, settings.group_digits)
         match settings.inputs:
             case "bits":
-                self.tables = nn.ModuleList(
-                    nn.Embedding.from_pretrained(grouping.signs_of(g)) for g in range(len(grouping.spans))
-                )
-                for table in self.tables:  # they follow from the settings, and are not stored
-                    weight = table.weight.detach()
-                    del table.weight
-                    table.register_buffer("weight", weight, persistent=False)
-                self.mix: nn.Module = nn.Linear(grouping.bits, settings.width)
-                nn.init.normal_(self.mix.weight, std=grouping.bits**-0.5)
-                self.unknown = None
+                # They follow from the settings, and are not stored.
+                self.tables = nn.ModuleList(SignTable(grouping.signs_of(g)) for g in range(len(grouping.spans)))
+                mix = nn.Linear(grouping.bits, settings.width)
+                nn.init.normal_(mix.weight, std=grouping.bits**-0.5)
+                self.mix: nn.Module = mix
+                self.unknown: nn.Parameter | None = None
             case "embeddings":
                 count, width = len(grouping.spans), settings.width
                 self.tables = nn.ModuleList(nn.Embedding(values, width) for values in grouping.vocabularies)
                 for table in self.tables:
-                    nn.init.normal_(table.weight, std=count**-0.5)
+                    nn.init.normal_(table.get_parameter("weight"), std=count**-0.5)
                 self.mix = nn.Identity()
                 self.unknown = nn.Parameter(torch.randn(count, width) * count**-0.5)
             case other:
@@ -144,13 +156,17 @@ class Generator(nn.Module):
         """Training: groups (B, T, h, w, G) int64, which are known (bool), classes (B,) → for each group the logits
         (n, V) of its n unknown places, in order.
         """
+        hidden = self.hidden(groups, known, classes)
+        return [self.head(hidden[~known[..., g]], g) for g in range(groups.shape[-1])]
+
+    def hidden(self, groups: Tensor, known: Tensor, classes: Tensor) -> Tensor:
+        """As `forward` takes them → (B, T, h, w, D)."""
         frames, rows, columns = groups.shape[1:4]
         tokens = self.drop(self._enter(groups, known, classes, 0))
         rotary = self._rotary(0, frames, rows, columns, tokens.device)
         for block in self.blocks:
             tokens = block(tokens, rotary)
-        hidden = self.norm_out(tokens[:, :, 1:]).view(*groups.shape[:4], -1)
-        return [self.head(hidden[~known[..., g]], g) for g in range(groups.shape[-1])]
+        return self.norm_out(tokens[:, :, 1:]).view(*groups.shape[:4], -1)
 
     def _enter(self, groups: Tensor, known: Tensor, classes: Tensor, first: int) -> Tensor:
         """Hidden (B, T, 1 + h·w, D) of frames from number `first` on."""
@@ -164,9 +180,7 @@ class Generator(nn.Module):
         """Angles (T·(1 + h·w), d/2); the class's place turns with the frame's first token."""
         if isinstance(self.positions, LearnedPositions):
             return None
-        table = rotary_table(
-            RotaryPositionsSettings(), frames, rows, columns, self.settings.head_width, device, first
-        )
+        table = rotary_table(RotaryPositionsSettings(), frames, rows, columns, self.settings.head_width, device, first)
         parts = [part.view(frames, rows * columns, -1) for part in (table.cos, table.sin)]
         return Rotary(*(torch.cat([part[:, :1], part], 1).flatten(0, 1) for part in parts))
 
@@ -189,8 +203,8 @@ class View:
         self.is_empty = True
 
     def look(self, groups: Tensor, known: Tensor, places: Tensor | None, wanted: Tensor) -> Tensor:
-        """The frame at work, groups (B, h, w, G): compute its tokens `places` (B, n) anew, None: all; others are as they
-        were looked at last. → hidden (B, m, D) of the tokens `wanted` (B, m), which are among them.
+        """The frame at work, groups (B, h, w, G): compute its tokens `places` (B, n) anew, None: all; others are as
+        they were looked at last. → hidden (B, m, D) of the tokens `wanted` (B, m), which are among them.
         """
         network, (rows, columns) = self.network, groups.shape[1:3]
         tokens = network._enter(groups[:, None], known[:, None], self.classes, self.frame)[:, 0]

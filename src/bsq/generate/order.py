@@ -150,7 +150,9 @@ def _inverse(numbers: np.ndarray, base: int) -> np.ndarray:
 def best(score: Tensor, count: Tensor) -> Tensor:
     """The `count` (B,) largest of each row of `score` (B, M), as bool (B, M)."""
     order = score.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(score.shape[1], device=score.device).expand_as(order))
+    rank = torch.empty_like(order).scatter_(
+        1, order, torch.arange(score.shape[1], device=score.device).expand_as(order)
+    )
     return rank < count[:, None]
 
 

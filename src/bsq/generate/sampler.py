@@ -147,9 +147,7 @@ class Filling:
         grouping, frames = self.network.grouping, digits.shape[1]
         done = []
         for t in range(frames):
-            canvas = Canvas(
-                grouping.join(digits[:, t]), grouping.known(known[:, t]), digits[:, t], known[:, t]
-            )
+            canvas = Canvas(grouping.join(digits[:, t]), grouping.known(known[:, t]), digits[:, t], known[:, t])
             with torch.autocast(digits.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
                 self._frame(canvas, t, lambda step, t=t: tell(t * self.settings.steps + step))  # type: ignore[misc]
                 if t + 1 < frames:
@@ -236,9 +234,7 @@ class Filling:
                 )
             rows.append(self.openings[key])
         chosen = asked.view(len(asked), -1, blank.shape[-1])
-        return [
-            torch.cat([row[g][chosen[b, :, g]] for b, row in enumerate(rows)]) for g in range(blank.shape[-1])
-        ]
+        return [torch.cat([row[g][chosen[b, :, g]] for b, row in enumerate(rows)]) for g in range(blank.shape[-1])]
 
 
 def _read(view: View, canvas: Canvas, places: Tensor | None, seen: Tensor, asked: Tensor) -> list[Tensor]:
