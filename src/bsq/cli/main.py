@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bsq import __version__
-from bsq.cli import bench, codec, convert, examples, info, train
+from bsq.cli import bench, codec, convert, examples, generate, info, train
 from bsq.cli.failures import Verbs
 
 EPILOG = """
@@ -58,6 +58,7 @@ app.command("encode", epilog=examples.ENCODE_EPILOG)(codec.encode)
 app.command("decode", epilog=examples.DECODE_EPILOG)(codec.decode)
 app.command("info", epilog=info.EPILOG)(info.info)
 app.command("train", epilog=train.EPILOG)(train.train)
+app.command("generate", epilog=generate.EPILOG)(generate.generate)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
 app.add_typer(bench.bench, name="bench")
 

@@ -6,6 +6,7 @@ The generator models the first digits of a code; what is kept keeps all of its d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ class Editor:
         whole[..., self.digits :] *= ~made[..., None]
         return Edited(Codes(whole, self.tokenizer.radices[:length]), torch.where(made, self.digits, kept), made)
 
-    def inpaint(self, pixels: Tensor, mask: Tensor, number: int | None = None, **how: int) -> Edited:
+    def inpaint(self, pixels: Tensor, mask: Tensor, number: int | None = None, **how: Any) -> Edited:
         """Pixels (B, 3, H, W) or (B, 3, T, H, W); tokens with a pixel of `mask` (H, W) bool among theirs are made anew.
 
         Raises ShapeError for a mask of another size, SettingsError for one that hides nothing.
@@ -93,7 +94,9 @@ class Editor:
         hidden = self._tokens(mask, codes.shape[2:4]).expand(codes.shape[:-1])
         return self.complete(codes, torch.where(hidden, 0, codes.length), number, **how)
 
-    def outpaint(self, pixels: Tensor, margins: tuple[int, int, int, int], number: int | None = None, **how: int) -> Edited:
+    def outpaint(
+        self, pixels: Tensor, margins: tuple[int, int, int, int], number: int | None = None, **how: Any
+    ) -> Edited:
         """More around a picture (B, 3, H, W) or clip: so many tokens on top, at the bottom, left and right.
 
         Learned positions are of one size: there, shrink the picture first. Raises ShapeError.
@@ -107,7 +110,7 @@ class Editor:
         kept = F.pad(torch.full(codes.shape[:-1], codes.length), around)
         return self.complete(Codes(digits, codes.radices), kept, number, **how)
 
-    def change(self, pixels: Tensor, number: int, share: float, seed: int = 0, **how: int) -> Edited:
+    def change(self, pixels: Tensor, number: int, share: float, seed: int = 0, **how: Any) -> Edited:
         """Forget a share of the tokens, drawn at random, and make them anew under another class."""
         if not 0 < share <= 1:
             raise SettingsError(f"share must be above 0 and at most 1, got {share}")
@@ -116,7 +119,7 @@ class Editor:
         draws = uniform(seed, CHANGE, 0, samples, codes.digits[0, ..., 0].numel()).view(codes.shape[:-1])
         return self.complete(codes, torch.where(draws < share, 0, codes.length), number, seed=seed, **how)
 
-    def go_on(self, pixels: Tensor, frames: int, number: int | None = None, **how: int) -> Edited:
+    def go_on(self, pixels: Tensor, frames: int, number: int | None = None, **how: Any) -> Edited:
         """So many more frames of a clip (B, 3, T, H, W), one after another."""
         if frames < 1:
             raise SettingsError(f"frames must be 1 or more, got {frames}")

@@ -244,9 +244,11 @@ def _find(among: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Matrices inside blocks, positions and classes: normal of standard deviation 0.02."""
+    """Matrices inside blocks: normal of standard deviation 0.02; places, classes as large as what they are added to."""
     for name, parameter in module.named_parameters():
-        if ("blocks." in name and parameter.ndim == 2) or name.startswith("classes."):
+        if "blocks." in name and parameter.ndim == 2:
             nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
         elif "blocks." in name and name.endswith(".bias"):
             nn.init.zeros_(parameter)
+        elif name in ("classes.weight", "positions.places"):
+            nn.init.normal_(parameter, std=0.5)
