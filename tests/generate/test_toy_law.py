@@ -14,7 +14,7 @@ from bsq.generate.order import ConfidenceSettings, RandomSettings
 from bsq.generate.sampler import Sampler, SamplerSettings
 
 PLAIN = {"steps": 8, "schedule": "linear", "guidance": ConstantGuidance(weight=0.0), "together": 8000}
-COUNT = 4000
+COUNT = 8000
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def of_perfect_samples(label: int) -> float:
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_samples_follow_the_law(network: Generator, label: int) -> None:
-    """One place a step in random order is exact; most of what is allowed comes from the finite count."""
+    """One place a step in random order is exact: what is allowed is the finite count and what was not learned."""
     floor = of_perfect_samples(label)
-    assert variation(network, label, order=RandomSettings()) < floor + 0.02
+    assert variation(network, label, order=RandomSettings()) < floor + 0.05
     swapped = float(np.abs(law(0) - law(1)).sum() / 2)
     assert swapped > 0.7, "the classes have laws of their own"
 

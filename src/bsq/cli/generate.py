@@ -1,5 +1,5 @@
-"""`bsq generate`: new pictures, and pictures in part made anew. What enters: a class, a picture, options. What leaves: a
-picture, a grid of pictures, or the samples in an .npz for evaluation.
+"""`bsq generate`: new pictures, and pictures in part made anew. What enters: a class, a picture, options. What leaves:
+a picture, a grid of pictures, or the samples in an .npz for evaluation.
 """
 
 from __future__ import annotations

@@ -92,9 +92,9 @@ class CodeMaterial:
         self.card = GeneratorCard(
             network=recipe.model, tokenizer=recipe.tokenizer, code_hash=self.tokenizer.code_hash, class_names=kept
         )
-        with accelerator.main_process_first():  # the others find its cache
-            with progress_bar(accelerator.is_main_process, "encoding pictures") as tell:
-                self.rows = encode_pictures(recipe.data, recipe.data.source, self.tokenizer, len(radices), tell)
+        bar = progress_bar(accelerator.is_main_process, "encoding pictures")
+        with accelerator.main_process_first(), bar as tell:  # the others find its cache
+            self.rows = encode_pictures(recipe.data, recipe.data.source, self.tokenizer, len(radices), tell)
         if tuple(self.rows.digits.shape[1:4]) != recipe.model.grid:
             raise ShapeError(f"the codes have grids {tuple(self.rows.digits.shape[1:4])}, not {recipe.model.grid}")
         if recipe.model.classes and int(self.rows.labels.max()) >= recipe.model.classes:
