@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import Row
 
-MODULES = ("quantizer", "prior", "loader", "attention", "streaming")
+MODULES = ("quantizer", "prior", "loader", "attention", "streaming", "generate")
 
 
 def show(row: Row) -> str:

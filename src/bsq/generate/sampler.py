@@ -9,12 +9,13 @@ class only where guidance has a weight; the first look at an empty picture once 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from bsq.codes import Codes
 from bsq.errors import CodesError, NumericsError, SettingsError
@@ -66,7 +67,8 @@ class Sampler:
     """Draws digits from a generator. The same seed, sample number and settings draw the same digits."""
 
     def __init__(self, network: Generator, settings: SamplerSettings | None = None) -> None:
-        self.network, self.settings = network.eval(), settings or SamplerSettings()
+        self.settings = settings or SamplerSettings()
+        self.network = network.eval() if self.settings.precision == "fp32" else with_half_products(network)
 
     @property
     def device(self) -> torch.device:
@@ -127,6 +129,15 @@ class Sampler:
 
             filled.append(filling.clip(whole[part].to(self.device), known[part].to(self.device), tell).cpu())
         return Codes(torch.cat(filled) if filled else whole, radices)
+
+
+def with_half_products(network: Generator) -> Generator:
+    """A copy whose products have weights in bfloat16, for use under autocast, which would convert them at each look."""
+    copied = deepcopy(network).eval()
+    for part in copied.modules():
+        if isinstance(part, nn.Linear):
+            part.to(torch.bfloat16)
+    return copied
 
 
 class Filling:
