@@ -37,8 +37,8 @@ class SamplerSettings(Settings):
     temperature  of the values; below 1 likelier ones become likelier still
     refresh      compute all tokens anew in every so many steps; between them tokens that are known keep the keys and
                  values of the last look. 1 is exact
-    together     pictures that go through the network at once; None: one on CPUs, where more are no faster, else 64. The
-                 roundings of products depend on it, and so may a sample
+    together     pictures that go through the network at once; None: one on CPUs, else 64. The roundings of products
+                 depend on it, and so may a sample: one at a time is the same in any batch, several are faster
     """
 
     steps: PositiveInt = 12
