@@ -25,6 +25,7 @@ FLOORS = (
     "bench",
     "bulk",
     "train",
+    "generate",
     "codec",
     "metrics",
     "prior",
@@ -121,6 +122,11 @@ def test_priors_and_streams_know_only_codes(upper: str) -> None:
     doors = [f"bsq.codec.{door}" for door in ("picture", "frames", "video", "media")]
     seen = [(a, b) for a, b in arrows() if room(a) == upper and room(b) in ("vit", "layers", "data") and a not in doors]
     assert not seen
+
+
+def test_generators_know_only_codes() -> None:
+    """Layers are shared with the tokenizer's networks; pixels come in by the tokenizer alone."""
+    assert not [(a, b) for a, b in arrows() if room(a) == "generate" and room(b) in ("vit", "data", "quantizers")]
 
 
 def test_codes_import_only_errors() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import ABC
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -41,6 +42,7 @@ def fields() -> set[tuple[str, str, str]]:
     return {
         (kind.__module__, kind.__name__, name)
         for kind in classes()
+        if ABC not in kind.__bases__  # seen in those that stand on it
         for name, field in kind.model_fields.items()
         if not (get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1)
     }

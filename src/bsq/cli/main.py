@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bsq import __version__
-from bsq.cli import bench_video, codec, convert, evaluate, examples, info, tokenize, train
+from bsq.cli import bench_video, codec, convert, evaluate, examples, generate, info, tokenize, train
 from bsq.cli.failures import Verbs
 
 EPILOG = """
@@ -59,6 +59,7 @@ app.command("decode", epilog=examples.DECODE_EPILOG)(codec.decode)
 app.command("info", epilog=info.EPILOG)(info.info)
 app.command("tokenize", epilog=tokenize.EPILOG)(tokenize.tokenize)
 app.command("train", epilog=train.EPILOG)(train.train)
+app.command("generate", epilog=generate.EPILOG)(generate.generate)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
 app.add_typer(evaluate.evaluate, name="evaluate")
 app.add_typer(bench_video.bench, name="bench")

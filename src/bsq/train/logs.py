@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
@@ -20,6 +21,8 @@ from bsq.errors import MissingDependencyError
 
 FIRST = (
     "loss",
+    "bits_per_token",
+    "accuracy",
     "reconstruction",
     "perceptual",
     "generator",
@@ -227,7 +230,7 @@ class Screen:
         speed = (
             f"{values.get('pictures_per_second', 0):.1f} pictures/s, {values.get('data_wait', 0):.0%} waiting for data"
         )
-        short = "  ".join(f"{name} {values[name]:.4g}" for name in ("loss", "psnr") if name in values)
+        short = "  ".join(f"{name} {values[name]:.4g}" for name in ("loss", "psnr", "bits_per_token") if name in values)
         self._progress.update(self._task, completed=seen, terms=short, speed=speed)
         names = [name for name in values if name in FIRST or name.startswith("psnr@")]
         terms = "  ".join(f"{name} {values[name]:.4g}" for name in names)
@@ -238,3 +241,12 @@ class Screen:
 
     def close(self) -> None:
         self._progress.stop()
+
+
+@contextmanager
+def progress_bar(shown: bool, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal for what comes before a run; is told how many of how many are done."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

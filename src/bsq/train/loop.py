@@ -20,18 +20,20 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from bsq.data.dataset import to_pixels
 from bsq.data.files import Existing, plain_reason, write_file
-from bsq.data.loader import Batch, Data, Share, load_batches, open_dataset, open_samples
+from bsq.data.loader import Share
 from bsq.data.pictures import save_picture
 from bsq.data.streams import Refused
-from bsq.errors import MediaError, TrainingError
+from bsq.errors import MediaError, SettingsError, TrainingError
 from bsq.train.adversary import Skipped
-from bsq.train.checkpoints import checkpoints, flush_folder, load_state, save_state
+from bsq.train.checkpoints import State, checkpoints, flush_folder, load_state, save_state
+from bsq.train.generator_recipe import GeneratorRecipe
+from bsq.train.generator_trainer import GeneratorTrainer
 from bsq.train.logs import Boards, JsonLines, Screen, cut_log
+from bsq.train.material import CodeMaterial, Material, PictureMaterial
+from bsq.train.mover import Mover
 from bsq.train.parallel import join_processes
 from bsq.train.recipe import Recipe, write_recipe
-from bsq.train.samples import draw_sheet
 from bsq.train.signals import StopSignals
 from bsq.train.trainer import Trainer
 
@@ -61,8 +63,8 @@ class RunResult:
     last: dict[str, float]
 
 
-def run(recipe: Recipe, out: str | Path, start: Start = Start.FRESH) -> RunResult:
-    """Train a tokenizer by `recipe` in the folder `out`.
+def run(recipe: Recipe | GeneratorRecipe, out: str | Path, start: Start = Start.FRESH) -> RunResult:
+    """Train a tokenizer or a generator by `recipe` in the folder `out`.
 
     SIGINT and SIGTERM save first, then end the run (`End.STOPPED`). RESUME goes on from the newest checkpoint in `out`
     exactly as if the run had not been interrupted.
@@ -76,12 +78,28 @@ def run(recipe: Recipe, out: str | Path, start: Start = Start.FRESH) -> RunResul
     if start is Start.FRESH and checkpoints(out / "checkpoints"):
         raise TrainingError(f"{out} holds a run already; resume it (--resume) or name another folder")
     state = load_state(out / "checkpoints") if start is Start.RESUME else None
-    trainer = Trainer(recipe, join_processes())
-    if state is not None:
-        trainer.restore(state)
     with StopSignals() as signals, ExitStack() as closing:
-        loop = Run(trainer, out, open_dataset(recipe.data, recipe.seed), closing)
-        return loop.go(signals)
+        trainer, material = prepare(recipe, state)
+        return Run(trainer, out, material, closing).go(signals)
+
+
+def prepare(recipe: Recipe | GeneratorRecipe, state: State | None) -> tuple[Mover[Any], Material]:
+    """What is trained, as `state` has it if there is one, and what it is trained on."""
+    accelerator = join_processes()
+    match recipe:
+        case Recipe():
+            trainer = Trainer(recipe, accelerator)
+            if state is not None:
+                trainer.restore(state)
+            return trainer, PictureMaterial(trainer)
+        case GeneratorRecipe():
+            codes = CodeMaterial(recipe, accelerator)
+            generator = GeneratorTrainer(recipe, codes.card, accelerator)
+            if state is not None:
+                generator.restore(state)
+            return generator, codes
+        case other:
+            raise SettingsError(f"nothing to train by {other!r}")
 
 
 @dataclass
@@ -98,10 +116,11 @@ class Clock:
 
 
 class Run:
-    """The loop around a `Trainer`, and all that it writes. Only the main process writes."""
+    """The loop around a `Mover`, and all that it writes. Only the main process writes."""
 
-    def __init__(self, trainer: Trainer, out: Path, dataset: Data, closing: ExitStack) -> None:
-        self.trainer, self.recipe, self.out, self.dataset = trainer, trainer.recipe, out, dataset
+    def __init__(self, trainer: Mover[Any], out: Path, material: Material, closing: ExitStack) -> None:
+        self.trainer, self.out, self.material = trainer, out, material
+        self.recipe: Recipe | GeneratorRecipe = trainer.recipe  # type: ignore[assignment]
         self.main = trainer.accelerator.is_main_process
         self.clock = Clock()
         self.unreadable: set[str] = set()
@@ -119,7 +138,7 @@ class Run:
         closing.callback(self.boards.close)
         for kind in self.recipe.writers:
             self.boards.open(kind, out, trainer.seen + 1)
-        self.sampled = self._sample_pixels()
+        material.look_at_samples()
 
     def go(self, signals: StopSignals) -> RunResult:
         """Train until the end or a signal."""
@@ -136,8 +155,8 @@ class Run:
         return RunResult(end, trainer.step, trainer.seen, self.out / "model", self.last)
 
     def _begin(self) -> None:
-        parameters = sum(parameter.numel() for parameter in self.trainer.tokenizer.parameters())
-        self._say(f"{parameters / 1e6:.2f} M parameters, {self.dataset.describe()}, {self.recipe.steps:,} steps")
+        parameters = self.trainer.parameters / 1e6
+        self._say(f"{parameters:.2f} M parameters, {self.material.describe()}, {self.recipe.steps:,} steps")
         if self.trainer.step == 0:
             self._save()  # so that a run can be resumed whenever it is killed
         else:
@@ -145,15 +164,15 @@ class Run:
         if self.trainer.step == self.recipe.steps:
             self._export(fatal=True)  # all that may be missing
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[Any]:
         recipe, accelerator = self.recipe, self.trainer.accelerator
         local = max(1, recipe.batch // accelerator.num_processes)
         share = Share(recipe.batch, recipe.micro_batch or local, accelerator.process_index, accelerator.num_processes)
         self.parts = share.parts
         first, last = self.trainer.seen, recipe.steps * recipe.batch
-        return iter(load_batches(self.dataset, share, first, last, recipe.data.workers))
+        return self.material.batches(share, first, last)
 
-    def _step(self, batches: Iterator[Batch]) -> None:
+    def _step(self, batches: Iterator[Any]) -> None:
         before = time.perf_counter()
         taken = list(islice(batches, self.parts))
         self.clock.waited += time.perf_counter() - before
@@ -216,23 +235,14 @@ class Run:
         averaged = self.trainer.averaged()
         if not self.main:
             return
-        nested, radices = self.recipe.nested, self.trainer.tokenizer.radices
-        rates: list[int | None] = sorted({*nested.choices, len(radices)}) if nested is not None else [None]  # type: ignore[assignment]
-        sheet = draw_sheet(averaged, self.sampled, rates)
+        sheet = self.material.sheet(averaged)
         path = self.out / "samples" / f"{self.trainer.seen:010d}.png"
         with self._written("a sheet of samples"):
             save_picture(path, sheet.picture, Existing.REPLACE)
         self._log({"event": "samples", **sheet.psnr})
-        self._say("  ".join(f"{name} {value:.2f} dB" for name, value in sheet.psnr.items()) + f"  {path}")
+        self._say("  ".join(f"{name} {value:.2f} {sheet.unit}" for name, value in sheet.psnr.items()) + f"  {path}")
         self.boards.show(lambda board: board.sheet(sheet.picture, self.trainer.seen))
         self.boards.show(lambda board: board.scalars(sheet.psnr, self.trainer.seen))
-
-    def _sample_pixels(self) -> list[torch.Tensor]:
-        """Of each kind (B, 3, T, H, W)."""
-        samples, source = self.recipe.samples, self.dataset
-        if samples.source or samples.clips:
-            source = open_samples(self.recipe.data, samples.source, samples.clips, self.recipe.seed)
-        return [to_pixels(stored) for stored in source.central(samples.count)]
 
     def _save(self, fatal: bool = False) -> None:
         """A checkpoint. A disk that is full is no reason to stop; the checkpoint before is still there."""
@@ -244,7 +254,7 @@ class Run:
 
     def _export(self, fatal: bool = False) -> None:
         """The averaged model in a folder of its own, swapped in whole."""
-        averaged = self.trainer.averaged()
+        self.trainer.averaged()  # every process has to ask
         if not self.main:
             return
         folder, draft, old = self.out / "model", self.out / ".model.part", self.out / ".model.old"
@@ -252,7 +262,7 @@ class Run:
             leaving.callback(shutil.rmtree, draft, ignore_errors=True)
             for path in (draft, old):
                 shutil.rmtree(path, ignore_errors=True)
-            averaged.save_pretrained(draft)
+            self.trainer.export(draft)
             if folder.exists():
                 folder.rename(old)
             draft.rename(folder)

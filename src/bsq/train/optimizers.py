@@ -87,7 +87,7 @@ def muon(settings: MuonSettings, parameters: list[nn.Parameter]) -> Optimizer:
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
     """A matrix between hidden activations: not the first or last layer, a table or a codebook."""
-    return parameter.ndim == 2 and ".blocks." in name
+    return parameter.ndim == 2 and ".blocks." in f".{name}"
 
 
 def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:

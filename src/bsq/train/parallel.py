@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from bsq.errors import SettingsError
+from bsq.generate.body import GeneratorBlock
 from bsq.layers.block import Block
 from bsq.quantizers.base import is_distributed
 from bsq.train.checkpoints import under
@@ -71,7 +72,7 @@ class Sharded:
     def share(self, model: nn.Module) -> nn.Module:
         """Shards `model` in place, block by block, and gives it back."""
         for part in model.modules():
-            if isinstance(part, Block):
+            if isinstance(part, Block | GeneratorBlock):
                 fully_shard(part, mesh=self.mesh)
         fully_shard(model, mesh=self.mesh)
         return model

@@ -5,6 +5,7 @@ Everything is counted on tensors that have shapes but no content, so a large mod
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from bsq.generate.network import Generator
 from bsq.losses.adversarial import NoAdversarialSettings
 from bsq.losses.discriminators import build_discriminator
 from bsq.losses.perceptual import NoPerceptualSettings
 from bsq.tokenizer import Tokenizer
+from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.optimizers import AdamWSettings, MuonSettings, is_hidden_matrix
 from bsq.train.recipe import Recipe
 from bsq.vit.transformer import Transformer
@@ -57,8 +60,41 @@ class Plan:
         ]
 
 
-def plan_run(recipe: Recipe, processes: int = 1) -> Plan:
+def plan_run(recipe: Recipe | GeneratorRecipe, processes: int = 1) -> Plan:
     """What `recipe` takes when shared by so many processes."""
+    match recipe:
+        case Recipe():
+            return plan_tokenizer(recipe, processes)
+        case GeneratorRecipe():
+            return plan_generator(recipe, processes)
+        case other:
+            raise TypeError(f"no plan for {other!r}")
+
+
+def plan_generator(recipe: GeneratorRecipe, processes: int) -> Plan:
+    """Without the tokenizer, which makes the codes once. Of each code the half is taken to be unknown."""
+    with torch.device("meta"):
+        network = Generator(recipe.model).to("meta").train()
+    groups = torch.zeros(1, *recipe.model.grid, len(network.grouping.spans), dtype=torch.int64, device="meta")
+
+    def through() -> Tensor:
+        known = torch.zeros_like(groups, dtype=torch.bool)
+        hidden = network.hidden(groups, known, groups.new_zeros(1)).flatten(0, -2)
+        heads = [network.head(hidden[: len(hidden) // 2 + 1], g).sum() for g in range(groups.shape[-1])]
+        return torch.stack(heads).sum()
+
+    micro = recipe.micro_batch or max(1, recipe.batch // processes)
+    return Plan(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        flops=count_flops(through),
+        state_bytes=FLOAT32 * sum(p.numel() * copies(recipe, name, p) for name, p in network.named_parameters()),
+        activation_bytes=micro * activation_bytes(network.to(working_type(recipe.precision)), through),
+        steps=recipe.steps,
+        pictures=recipe.steps * recipe.batch,
+    )
+
+
+def plan_tokenizer(recipe: Recipe, processes: int) -> Plan:
     with torch.device("meta"):
         tokenizer = Tokenizer(recipe.model).train()
     for part in tokenizer.modules():
@@ -69,11 +105,15 @@ def plan_run(recipe: Recipe, processes: int = 1) -> Plan:
     micro = recipe.micro_batch or max(1, recipe.batch // processes)
     state_bytes = FLOAT32 * sum(p.numel() * copies(recipe, name, p) for name, p in tokenizer.named_parameters())
     state_bytes += discriminator_bytes(recipe)
+    flops = count_flops(lambda: through_both(tokenizer, pixels))
+    dtype = working_type(recipe.precision)
+    half = pixels.to(dtype)
+    kept = activation_bytes(tokenizer.to(dtype), lambda: through_both(tokenizer, half))
     return Plan(
         parameters=sum(parameter.numel() for parameter in tokenizer.parameters()),
-        flops=count_flops(tokenizer, pixels),
+        flops=flops,
         state_bytes=state_bytes,
-        activation_bytes=micro * activation_bytes(tokenizer, pixels, recipe.precision),
+        activation_bytes=micro * kept,
         steps=recipe.steps,
         pictures=recipe.steps * recipe.batch,
         others=other_networks(recipe),
@@ -95,7 +135,7 @@ def other_networks(recipe: Recipe) -> tuple[str, ...]:
     return judge if isinstance(recipe.loss.perceptual, NoPerceptualSettings) else (*judge, "LPIPS")
 
 
-def copies(recipe: Recipe, name: str, parameter: nn.Parameter) -> int:
+def copies(recipe: Recipe | GeneratorRecipe, name: str, parameter: nn.Parameter) -> int:
     """Tensors of a parameter's size: itself, gradient, average, and what its optimizer remembers."""
     match recipe.optimizer:
         case AdamWSettings():
@@ -106,18 +146,20 @@ def copies(recipe: Recipe, name: str, parameter: nn.Parameter) -> int:
             raise TypeError(f"no optimizer for {other!r}")
 
 
-def count_flops(tokenizer: Tokenizer, pixels: Tensor) -> int:
+def count_flops(through: Callable[[], Tensor]) -> int:
     """FLOPs of matrix products and attention, forward and backward, as PyTorch counts them."""
     with FlopCounterMode(display=False) as counter:
-        through_both(tokenizer, pixels).backward()
+        through().backward()
     return counter.get_total_flops()
 
 
-def activation_bytes(tokenizer: Tokenizer, pixels: Tensor, precision: str) -> int:
+def working_type(precision: str) -> torch.dtype:
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def activation_bytes(network: nn.Module, through: Callable[[], Tensor]) -> int:
     """Bytes that a forward pass keeps for the backward pass; tensors kept twice count once."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    tokenizer, pixels = tokenizer.to(dtype), pixels.to(dtype)
-    weights = {id(parameter) for parameter in tokenizer.parameters()}
+    weights = {id(parameter) for parameter in network.parameters()}
     kept: list[Tensor] = []
 
     def note(tensor: Tensor) -> Tensor:
@@ -125,7 +167,7 @@ def activation_bytes(tokenizer: Tokenizer, pixels: Tensor, precision: str) -> in
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = through_both(tokenizer, pixels)
+        loss = through()
     del loss
     activations = [t for t in kept if id(t) not in weights and (t._base is None or id(t._base) not in weights)]
     storages = {tensor.untyped_storage()._cdata: tensor for tensor in activations}

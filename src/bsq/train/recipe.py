@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import PositiveInt, ValidationError, model_validator
 
 from bsq.data.loader import DataSettings
 from bsq.data.sources import AnySource
@@ -18,10 +18,10 @@ from bsq.losses.discriminators import AnyDiscriminator, ClipStyleGan2Settings, P
 from bsq.quantizers import VqSettings, build_quantizer
 from bsq.settings import Settings
 from bsq.tokenizer import TokenizerSettings
-from bsq.train.ema import EmaSettings
+from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.objective import LossSettings, NestedSettings
-from bsq.train.optimizers import AdamWSettings, OptimizerSettings
-from bsq.train.schedule import ScheduleSettings
+from bsq.train.optimizers import AdamWSettings
+from bsq.train.run_settings import RunSettings
 
 BASE = "base"
 """A recipe may name another to start from; the path is relative to its own file."""
@@ -38,34 +38,17 @@ class SampleSettings(Settings):
     clips: AnySource = ()
 
 
-class Recipe(Settings):
-    """All that determines a run. Lengths are counted in pictures seen, whatever the batch."""
+class Recipe(RunSettings):
+    """All that determines the training of a tokenizer. Lengths are counted in pictures seen, whatever the batch."""
 
+    kind: Literal["tokenizer"] = "tokenizer"
     model: TokenizerSettings
     data: DataSettings
     loss: LossSettings = LossSettings()
     nested: NestedSettings | None = None
-    optimizer: OptimizerSettings = AdamWSettings()
     discriminator_optimizer: AdamWSettings = AdamWSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    ema: EmaSettings = EmaSettings()
-    pictures: PositiveInt  # how many are seen before the run ends
-    batch: PositiveInt = 32  # pictures of one step, over all processes
-    micro_batch: PositiveInt | None = None  # pictures a process takes at once; None: its whole share of the batch
-    precision: Literal["fp32", "bf16"] = "bf16"
-    clip: PositiveFloat | None = 1.0  # largest norm of the gradient
-    parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: all hold the whole model, or a part each (FSDP2)
-    compile: Literal["off", "default", "max-autotune"] = "off"
     recompute: bool = False  # activation checkpointing: less memory, a third more computation, the same numbers
-    initial: str | None = None  # start from the weights of this model: a bundled name, a folder or a hub id
-    seed: NonNegativeInt = 0
-    threads: PositiveInt | None = None  # of PyTorch on CPUs; None: as many as it finds
-    log_every: PositiveInt = 1_000
-    checkpoint_every: PositiveInt = 50_000
-    keep_checkpoints: PositiveInt = 2
-    most_bad_steps: PositiveInt = 20  # steps in a row without finite gradients after which the run gives up
     samples: SampleSettings = SampleSettings()
-    writers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -77,12 +60,8 @@ class Recipe(Settings):
                     raise ValueError(f"data.clips.frames={self.data.frames} is more than positions.frames={frames}")
         if self.samples.clips and self.data.clips is None:
             raise ValueError("samples.clips needs data.clips, which says how long clips are")
-        if self.micro_batch is not None and self.batch % self.micro_batch:
-            raise ValueError(f"batch={self.batch} is not a multiple of micro_batch={self.micro_batch}")
         if isinstance(self.loss.adversarial, AdversarialSettings):
             check_judge(self.loss.adversarial.discriminator, self.data)
-        if self.pictures < self.batch:
-            raise ValueError(f"pictures={self.pictures} is less than one batch of {self.batch}")
         match self.parallel, self.model.quantizer:
             case "fsdp", VqSettings(update="gradient", revive_below=least) if least:
                 raise ValueError("parallel=fsdp cannot replace vectors of a learned codebook: say revive_below=0")
@@ -92,15 +71,6 @@ class Recipe(Settings):
                 digits = len(quantizer.radices)
                 raise ValueError(f"nested.choices={self.nested.choices} do not fit a code of {digits} digits")
         return self
-
-    @property
-    def steps(self) -> int:
-        """Whole batches in the run."""
-        return self.pictures // self.batch
-
-    def steps_in(self, pictures: int) -> int:
-        """Steps that see about so many pictures, at least one."""
-        return max(1, round(pictures / self.batch))
 
 
 def check_judge(judge: AnyDiscriminator, data: DataSettings) -> None:
@@ -115,7 +85,10 @@ def check_judge(judge: AnyDiscriminator, data: DataSettings) -> None:
             raise ValueError(f"{name}.layers={judge.layers} needs crops of at least {least}, got {data.crop}")
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+AnyRecipe = Recipe | GeneratorRecipe
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe | GeneratorRecipe:
     """The recipe in a YAML file, changed by overrides such as "model.encoder.width=384".
 
     Raises SettingsError for a file that is missing or no YAML, and for unknown, missing or impossible settings.
@@ -126,10 +99,16 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return check_recipe(content, str(path))
 
 
-def check_recipe(content: Mapping[str, Any], source: str) -> Recipe:
-    """Raises SettingsError that names each faulty setting by its dotted path."""
+def check_recipe(content: Mapping[str, Any], source: str) -> Recipe | GeneratorRecipe:
+    """The recipe of the `kind` it names. Raises SettingsError that names each faulty setting by its dotted path."""
     try:
-        return Recipe.model_validate(content)
+        match content.get("kind", "tokenizer"):
+            case "tokenizer":
+                return Recipe.model_validate(content)
+            case "generator":
+                return GeneratorRecipe.model_validate(content)
+            case other:
+                raise SettingsError(f"{source}: kind is tokenizer or generator, got {other!r}")
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors()]
         raise SettingsError(f"{source}: " + "; ".join(faults[:4])) from error
@@ -186,6 +165,6 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def write_recipe(recipe: Recipe) -> str:
+def write_recipe(recipe: Recipe | GeneratorRecipe) -> str:
     """The whole recipe, defaults included, as YAML that `load_recipe` reads back to an equal one."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)

@@ -21,11 +21,12 @@ PORTION = 16
 @dataclass(frozen=True, eq=False)
 class Sheet:
     """`picture` uint8 (H, W, 3): pictures, then clips, each with originals on top and a row for each rate below. `psnr`
-    mean dB by rate.
+    mean dB by rate. Of a generator it shows new pictures, and tells bits a token in place of decibels.
     """
 
     picture: np.ndarray
     psnr: dict[str, float]
+    unit: str = "dB"
 
 
 @torch.no_grad()
@@ -55,3 +56,15 @@ def _row(clips: Tensor) -> np.ndarray:
     pictures = ((shown + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     padded = np.pad(pictures, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
     return np.concatenate(list(padded), axis=1)
+
+
+def tile(clips: Tensor) -> np.ndarray:
+    """Pixels (B, 3, T, H, W) → uint8 (H', W', 3): the pictures as a square, or a row for each clip."""
+    count, frames = clips.shape[0], clips.shape[2]
+    columns = frames if frames > 1 else max(1, round(count**0.5 + 0.499))
+    shown = ((clips.transpose(1, 2).flatten(0, 1) + 1) * 127.5).round().clamp(0, 255).byte()
+    missing = -len(shown) % columns
+    shown = torch.cat([shown, shown.new_full((missing, *shown.shape[1:]), 255)]).permute(0, 2, 3, 1)
+    padded = torch.nn.functional.pad(shown, (0, 0, 0, GAP, 0, GAP), value=255).numpy()
+    rows = [np.concatenate(list(padded[start : start + columns]), 1) for start in range(0, len(padded), columns)]
+    return np.concatenate(rows)

@@ -1,0 +1,255 @@
+"""`bsq generate`: new pictures, and pictures in part made anew. What enters: a class, a picture, options. What leaves:
+a picture, a grid of pictures, or the samples in an .npz for evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bsq.cli.failures import say
+from bsq.errors import MediaError, SettingsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from bsq.generate.edit import Editor
+    from bsq.generate.sampler import SamplerSettings
+
+PORTION = 16
+EPILOG = """
+**Examples**
+
+`bsq generate --class airplanes --n 16 --steps 12 --guidance 2 --seed 0 -o grid.png`
+
+`bsq generate --generator runs/mine/model --n 5000 -o samples.npz` · every class in turn, for evaluation (ADM's format)
+
+`bsq generate --edit photo.png --mask mask.png -o again.png` · make anew what is white in the mask
+
+`bsq generate --edit photo.png --class cup --share 0.7 -o cup.png` · forget 70 % of the tokens, make them a cup's
+
+`bsq generate --repair damaged.bsq -o whole.png` · a stream that lost some of its tokens
+"""
+
+
+class ScheduleChoice(StrEnum):
+    cosine = "cosine"
+    arccos = "arccos"
+    linear = "linear"
+
+
+class OrderChoice(StrEnum):
+    confidence = "confidence"
+    halton = "halton"
+    random = "random"
+
+
+class RampChoice(StrEnum):
+    constant = "constant"
+    linear = "linear"
+    power_cosine = "power-cosine"
+
+
+def generate(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A picture's name, or one in .npz.")],
+    system: Annotated[
+        str, typer.Option("--generator", "--system", help="Folder or hub id of a generator, or a bundled model's name.")
+    ] = "biscuit-s",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Its tokenizer; default: where it was trained with it.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--class", help="Name or number of a class; default: each in turn.")
+    ] = None,
+    count: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 16,
+    steps: Annotated[int, typer.Option("--steps", help="Looks of the network at a picture.")] = 12,
+    schedule: Annotated[ScheduleChoice, typer.Option("--schedule")] = ScheduleChoice.cosine,
+    order: Annotated[OrderChoice, typer.Option("--order", help="Which digits come first.")] = OrderChoice.confidence,
+    noise: Annotated[float, typer.Option("--choice-temperature", help="Noise on the confidence.")] = 4.5,
+    temperature: Annotated[float, typer.Option("--temperature", help="Of the values.")] = 1.0,
+    guidance: Annotated[float, typer.Option("--guidance", help="Weight of the class; 0: as the model has it.")] = 2.0,
+    ramp: Annotated[RampChoice, typer.Option("--ramp", help="How the weight rises.")] = RampChoice.linear,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    first: Annotated[int, typer.Option("--first", min=0, help="Number of the first sample of the seed.")] = 0,
+    edit: Annotated[str | None, typer.Option("--edit", metavar="PICTURE", help="Make a part of it anew.")] = None,
+    mask: Annotated[str | None, typer.Option("--mask", metavar="PICTURE", help="White: make anew.")] = None,
+    grow: Annotated[int | None, typer.Option("--grow", help="Tokens more on each side.")] = None,
+    share: Annotated[float | None, typer.Option("--share", help="Share of tokens to forget.")] = None,
+    damaged: Annotated[str | None, typer.Option("--repair", metavar="STREAM", help="A damaged .bsq.")] = None,
+    device: Annotated[str, typer.Option("--device")] = "cpu",
+    force: Annotated[bool, typer.Option("-f", "--force", help="Replace FILE.")] = False,
+) -> None:
+    """Make new pictures with a generator, or a part of one."""
+    from bsq.checkpoint import load
+    from bsq.generate.classes import class_number
+    from bsq.generate.edit import Editor
+    from bsq.generate.folder import load_generator
+
+    settings = sampler_settings(steps, schedule, order, noise, temperature, guidance, ramp)
+    check_output(output, force, edit is not None or damaged is not None)
+    trained = load_generator(system, device)
+    tokenizer = load(model or (system if trained.card.tokenizer == system else trained.card.tokenizer), device)
+    editor = Editor(trained, tokenizer, settings)
+    number = None if label is None else class_number(trained.card.class_names, label)
+    if damaged is not None:
+        made = repaired(editor, Path(damaged), number, seed)
+    elif edit is not None:
+        made = edited(editor, edit, (mask, grow, share), number, (seed, first))
+    else:
+        made, labels = sampled(editor, number, count, seed, first)
+        if output.suffix == ".npz":
+            write_npz(output, made, labels, force)
+            return
+    write_picture(output, made, force)
+
+
+def sampler_settings(
+    steps: int,
+    schedule: ScheduleChoice,
+    order: OrderChoice,
+    noise: float,
+    temperature: float,
+    guidance: float,
+    ramp: RampChoice,
+) -> SamplerSettings:
+    """Errors of settings are the user's."""
+    from bsq.generate.sampler import SamplerSettings
+
+    chosen = {"kind": order.value}
+    if order is OrderChoice.confidence:
+        chosen["choice_temperature"] = noise  # type: ignore[assignment]
+    return SamplerSettings.model_validate(
+        {
+            "steps": steps,
+            "schedule": schedule.value,
+            "temperature": temperature,
+            "order": chosen,
+            "guidance": {"kind": ramp.value, "weight": guidance},
+        }
+    )
+
+
+def check_output(output: Path, force: bool, is_edit: bool) -> None:
+    """Say so before the work is done."""
+    from bsq.data.pictures import check_format
+
+    if output.suffix != ".npz":
+        check_format(output.suffix)
+    elif is_edit:
+        raise SettingsError("an .npz holds many samples; an edited picture goes into a picture's file")
+    if output.is_file() and not force:
+        raise MediaError(f"{output} exists already; -f replaces it, -o names another")
+
+
+def sampled(editor: Editor, number: int | None, count: int, seed: int, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (n, H, W, 3) and their classes (n,)."""
+    import numpy as np
+    import torch
+
+    known = editor.network.settings.classes
+    numbers = (torch.arange(first, first + count) % max(1, known)) if number is None else torch.full((count,), number)
+    pictures, (frames, *_) = [], editor.network.settings.grid
+    with bar(count) as tell:
+        for start in range(0, count, PORTION):
+            codes = editor.sampler.sample(numbers[start : start + PORTION], seed, first + start)
+            pictures.append(as_pictures(editor.tokenizer.decode(codes)))
+            tell(min(count, start + PORTION))
+    return np.concatenate(pictures), numbers.repeat_interleave(frames).numpy()
+
+
+def edited(
+    editor: Editor,
+    name: str,
+    way: tuple[str | None, int | None, float | None],
+    number: int | None,
+    draw: tuple[int, int],
+) -> np.ndarray:
+    import torch
+
+    from bsq.data.pictures import open_picture, to_pixels
+
+    mask, grow, share = way
+    if sum(one is not None for one in way) != 1:
+        raise SettingsError("say what to make anew: --mask PICTURE, --grow TOKENS or --share SHARE, one of them")
+    pixels, how = to_pixels(open_picture(name)), {"seed": draw[0], "first": draw[1]}
+    if mask is not None:
+        white = torch.from_numpy(open_picture(mask).mean(-1) > 127)
+        made = editor.inpaint(pixels, white, number, **how)
+    elif grow is not None:
+        made = editor.outpaint(pixels, (grow,) * 4, number, **how)
+    else:
+        assert share is not None
+        if number is None:
+            raise SettingsError("--share changes a picture into another class; name it: --class NAME")
+        made = editor.change(pixels, number, share, **how)
+    say(f"made {int(made.made.sum())} of {made.made.numel()} tokens")
+    height, width = pixels.shape[-2:]
+    whole = made.pixels(editor.tokenizer)
+    return as_pictures(whole if grow is not None else whole[..., :height, :width])
+
+
+def repaired(editor: Editor, damaged: Path, number: int | None, seed: int) -> np.ndarray:
+    from bsq.cli.plan import read
+    from bsq.codec.shelf import priors_for
+    from bsq.codec.stream import check_tokenizer, read_available
+    from bsq.generate.repair import repair
+
+    stream = read_available(read(damaged), priors_for(editor.tokenizer))
+    check_tokenizer(stream.info, editor.tokenizer.code_hash)
+    partial = repair(stream, editor, number, seed)
+    say(f"{float(stream.known.float().mean()):.1%} of the digits were there")
+    size = stream.info.height, stream.info.width
+    return as_pictures(editor.tokenizer.decode(partial.codes, size, kept=partial.kept))
+
+
+def as_pictures(pixels: torch.Tensor) -> np.ndarray:
+    """(B, 3, T, H, W) → uint8 (B·T, H, W, 3)."""
+    levels = ((pixels.transpose(1, 2).flatten(0, 1) + 1) * 127.5).round().clamp(0, 255)
+    return levels.byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def write_npz(output: Path, pictures: np.ndarray, labels: np.ndarray, force: bool) -> None:
+    """As ADM's evaluation reads it: arr_0 uint8 (n, H, W, 3), arr_1 the classes."""
+    import io
+
+    import numpy as np
+
+    from bsq.cli.plan import write
+
+    held = io.BytesIO()
+    np.savez(held, arr_0=pictures, arr_1=labels.astype(np.int64))
+    write(output, held.getvalue(), force)
+    say(f"{len(pictures)} samples → {output}")
+
+
+def write_picture(output: Path, pictures: np.ndarray, force: bool) -> None:
+    """One picture as it is, several as a square."""
+    import numpy as np
+
+    from bsq.data.files import Existing
+    from bsq.data.pictures import save_picture
+
+    columns = max(1, round(len(pictures) ** 0.5 + 0.499))
+    blank = np.full_like(pictures[:1], 255)
+    whole = np.concatenate([pictures, *[blank] * (-len(pictures) % columns)])
+    rows = [np.concatenate(list(whole[start : start + columns]), 1) for start in range(0, len(whole), columns)]
+    save_picture(output, np.concatenate(rows), Existing.REPLACE if force else Existing.REFUSE)
+    say(f"{len(pictures)} pictures → {output}")
+
+
+@contextmanager
+def bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal; is told how many are done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("generating", total=total)
+        yield lambda done: progress.update(task, completed=done)

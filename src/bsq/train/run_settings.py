@@ -1,0 +1,53 @@
+"""What every recipe says about its run, whatever is trained. What enters: settings. What leaves: them, checked."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Literal, Self
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from bsq.settings import Settings
+from bsq.train.ema import EmaSettings
+from bsq.train.optimizers import AdamWSettings, OptimizerSettings
+from bsq.train.schedule import ScheduleSettings
+
+
+class RunSettings(Settings, ABC):
+    """Length, batches, optimizer and records of a run. Lengths are counted in pictures seen, whatever the batch."""
+
+    optimizer: OptimizerSettings = AdamWSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    ema: EmaSettings = EmaSettings()
+    pictures: PositiveInt  # how many are seen before the run ends
+    batch: PositiveInt = 32  # pictures of one step, over all processes
+    micro_batch: PositiveInt | None = None  # pictures a process takes at once; None: its whole share of the batch
+    precision: Literal["fp32", "bf16"] = "bf16"
+    clip: PositiveFloat | None = 1.0  # largest norm of the gradient
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: all hold the whole model, or a part each (FSDP2)
+    compile: Literal["off", "default", "max-autotune"] = "off"
+    initial: str | None = None  # start from the weights of this model: a bundled name, a folder or a hub id
+    seed: NonNegativeInt = 0
+    threads: PositiveInt | None = None  # of PyTorch on CPUs; None: as many as it finds
+    log_every: PositiveInt = 1_000
+    checkpoint_every: PositiveInt = 50_000
+    keep_checkpoints: PositiveInt = 2
+    most_bad_steps: PositiveInt = 20  # steps in a row without finite gradients after which the run gives up
+    writers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+
+    @model_validator(mode="after")
+    def _has_whole_batches(self) -> Self:
+        if self.micro_batch is not None and self.batch % self.micro_batch:
+            raise ValueError(f"batch={self.batch} is not a multiple of micro_batch={self.micro_batch}")
+        if self.pictures < self.batch:
+            raise ValueError(f"pictures={self.pictures} is less than one batch of {self.batch}")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Whole batches in the run."""
+        return self.pictures // self.batch
+
+    def steps_in(self, pictures: int) -> int:
+        """Steps that see about so many pictures, at least one."""
+        return max(1, round(pictures / self.batch))

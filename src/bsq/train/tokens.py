@@ -1,0 +1,194 @@
+"""Codes to train a generator on. What enters: pictures and a tokenizer. What leaves: digits and labels, made once.
+
+Anything with rows of digits and labels will do (`TokenRows`); `EncodedPictures` makes them: of each picture some views,
+cut as `bsq.data.transforms` says, each as it is and mirrored if asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from pydantic import PositiveInt, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from bsq.data.dataset import as_clip, to_pixels
+from bsq.data.files import Existing, write_file
+from bsq.data.labels import labels_of, read_class_names
+from bsq.data.pictures import open_picture
+from bsq.data.sources import AnySource, open_source
+from bsq.data.stored import Kind, Stored
+from bsq.data.transforms import CropSettings, central_crop, random_crop
+from bsq.errors import BsqError, DataError
+from bsq.settings import Settings
+from bsq.tokenizer import Tokenizer
+
+ORDER, VIEWS = 0, 9
+"""Which streams of random numbers orders and cuts are drawn from (others: see `bsq.data`)."""
+PORTION = 32
+
+
+class TokenDataSettings(Settings):
+    """Pictures, and the views of each that are encoded.
+
+    class_names  a file with the name of each class, one a line
+    views        squares of `crop` pixels: the first from the middle, others at random
+    mirrored     each view also mirrored left and right
+    cache        a folder that keeps the codes for other runs; None: they are made again for each run
+    """
+
+    source: AnySource
+    class_names: str | None = None
+    crop: PositiveInt = 128
+    short_side: PositiveInt | None = None
+    views: PositiveInt = 1
+    mirrored: Literal["also", "never"] = "also"
+    cache: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> TokenDataSettings:
+        if not self.source:
+            raise ValueError("data.source names nothing; give folders or tars of pictures")
+        return self
+
+    @property
+    def crops(self) -> CropSettings:
+        return CropSettings(crop=self.crop, short_side=self.short_side)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBatch:
+    """`digits` (B, T, h, w, L), `labels` (B,) int64 (−1: none), `positions` (B,) int64 in the run."""
+
+    digits: Tensor
+    labels: Tensor
+    positions: Tensor
+    unreadable: tuple[object, ...] = ()
+
+
+class TokenRows(Protocol):
+    """Codes by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        """Digits (T, h, w, L) of unsigned integers, and a label, −1 for none."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRows:
+    """Rows in memory: digits (N, T, h, w, L), labels (N,)."""
+
+    digits: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        return self.digits[number], int(self.labels[number])
+
+
+def row_at(rows: TokenRows, seed: int, position: int, order: dict[int, np.ndarray]) -> int:
+    """Which row stands at a position: each epoch has a permutation of its own. `order` keeps the last one."""
+    epoch, place = divmod(position, len(rows))
+    if epoch not in order:
+        order.clear()
+        order[epoch] = np.random.default_rng((seed, ORDER, epoch)).permutation(len(rows))
+    return int(order[epoch][place])
+
+
+def take(rows: TokenRows, seed: int, positions: Sequence[int], order: dict[int, np.ndarray]) -> TokenBatch:
+    """The batch of these positions of a run."""
+    taken = [rows[row_at(rows, seed, position, order)] for position in positions]
+    labels = torch.tensor([label for _, label in taken])
+    return TokenBatch(torch.stack([digits for digits, _ in taken]), labels, torch.tensor(list(positions)))
+
+
+def encode_pictures(
+    settings: TokenDataSettings,
+    source: AnySource,
+    tokenizer: Tokenizer,
+    bits: int,
+    say: Callable[[int, int], None] = lambda done, total: None,
+) -> StoredRows:
+    """All views of the pictures of `source` that can be read, from the cache if they lie there.
+
+    Raises DataError if there are none, or streams, which can only be tokenized beforehand.
+    """
+    found = open_source(source, Kind.PICTURES)
+    if not isinstance(found, Sequence) or not all(isinstance(item, Stored) for item in found):
+        raise DataError("a generator is trained on stored pictures; tokenize streams beforehand")
+    items = [item for item in found if isinstance(item, Stored)]
+    names = () if settings.class_names is None else read_class_names(settings.class_names)
+    labels = labels_of(items, names)
+    name = _key(settings, items, labels, tokenizer, bits)
+    cache = None if settings.cache is None else Path(settings.cache) / name
+    if cache is not None and cache.exists():
+        try:
+            tensors = load_file(cache)
+            return StoredRows(tensors["digits"], tensors["labels"])
+        except (OSError, SafetensorError, KeyError):
+            pass  # a file that is damaged is made again
+    rows = _encode_all(settings, items, labels, tokenizer, bits, say)
+    if cache is not None:
+        write_file(cache, save({"digits": rows.digits, "labels": rows.labels}), Existing.REPLACE)
+    return rows
+
+
+def _encode_all(
+    settings: TokenDataSettings,
+    items: Sequence[Stored],
+    labels: Sequence[int],
+    tokenizer: Tokenizer,
+    bits: int,
+    say: Callable[[int, int], None],
+) -> StoredRows:
+    digits: list[Tensor] = []
+    numbers: list[int] = []
+    waiting: list[Tensor] = []
+    for number, item in enumerate(items):
+        try:
+            views = list(_views(settings, item, number))
+        except (BsqError, OSError):
+            continue
+        waiting += views
+        numbers += [labels[number]] * len(views)
+        if len(waiting) >= PORTION or number == len(items) - 1:
+            digits.append(tokenizer.encode(to_pixels(torch.stack(waiting)), bits).digits.cpu())
+            waiting = []
+            say(number + 1, len(items))
+    if waiting:
+        digits.append(tokenizer.encode(to_pixels(torch.stack(waiting)), bits).digits.cpu())
+    if not digits:
+        raise DataError(f"none of {len(items)} pictures can be read")
+    return StoredRows(torch.cat(digits), torch.tensor(numbers))
+
+
+def _views(settings: TokenDataSettings, item: Stored, number: int) -> Iterator[Tensor]:
+    """uint8 (3, 1, crop, crop)."""
+    picture = open_picture(item.read())
+    for view in range(settings.views):
+        random = np.random.default_rng((VIEWS, number, view))
+        cut = random_crop(picture, settings.crops, random) if view else central_crop(picture, settings.crops)
+        yield as_clip(cut)
+        if settings.mirrored == "also":
+            yield as_clip(np.ascontiguousarray(cut[:, ::-1]))
+
+
+def _key(
+    settings: TokenDataSettings, items: Sequence[Stored], labels: Sequence[int], tokenizer: Tokenizer, bits: int
+) -> str:
+    """A file name that says what the codes were made of."""
+    told = settings.model_dump(mode="json", exclude={"source", "cache", "class_names"})
+    facts = [told, bits, tokenizer.code_hash, [[i.path, i.offset, i.length, i.member] for i in items], list(labels)]
+    return f"codes-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]}.safetensors"
