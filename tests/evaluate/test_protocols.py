@@ -53,7 +53,13 @@ def test_a_changed_protocol_says_so_and_has_no_published_rows() -> None:
 
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
-    [("imagenet", [], "no protocol 'imagenet'; there are native"), ("native", ["crop"], "takes FIELD=VALUE")],
+    [
+        ("imagenet", [], "no protocol 'imagenet'; there are native"),
+        ("native", ["crop"], "takes FIELD=VALUE"),
+        ("native", ["crop=["], "'\\[' is no value"),
+        ("native", ["name=kodak"], "name follows from its values"),
+        ("native", ["protocol.published=[kodak]"], "published follows from its values"),
+    ],
 )
 def test_what_cannot_be_asked_for(name: str, changes: list[str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):

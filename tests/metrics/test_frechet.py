@@ -158,6 +158,15 @@ def test_bad_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "uneven.npz", mu=np.zeros(3), sigma=np.zeros((2, 2)))
     with pytest.raises(ShapeError, match="moments need"):
         load_moments(tmp_path / "uneven.npz")
+    np.savez(tmp_path / "words.npz", mu=np.array(["a"]), sigma=np.array([["b"]]))
+    with pytest.raises(DataError, match="mu holds no real numbers"):
+        load_moments(tmp_path / "words.npz")
+    np.savez(tmp_path / "counts.npz", mu=np.zeros(1), sigma=np.eye(1), count=np.array([1, 2]))
+    with pytest.raises(DataError, match=r"count holds no real numbers, or too many: int64 \(2,\)"):
+        load_moments(tmp_path / "counts.npz")
+    np.savez(tmp_path / "below.npz", mu=np.zeros(2), sigma=-np.eye(2))
+    with pytest.raises(DataError, match="variances below 0: -1"):
+        load_moments(tmp_path / "below.npz")
 
 
 def test_bad_rows() -> None:

@@ -123,10 +123,15 @@ PROTOCOLS = {
 }
 
 
+FOLLOWING = ("name", "published")
+"""What a changed protocol does not take from the command line, so that its results cannot pass for another's."""
+
+
 def chosen_protocol(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Protocol:
     """A ready-made protocol with "resize=bicubic" or "protocol.crop=64" in place of its own values.
 
-    Raises SettingsError for a name that there is not, and for a field without a value; pydantic's ValidationError else.
+    Its name and published rows cannot be set: they follow from the values. Raises SettingsError for a name that
+    there is not, and for a field without a value; pydantic's ValidationError else.
     """
     if name not in PROTOCOLS:
         raise SettingsError(f"no protocol {name!r}; there are {', '.join(PROTOCOLS)}")
@@ -135,7 +140,12 @@ def chosen_protocol(name: str, overrides: list[str] | tuple[str, ...] = ()) -> P
         field, sign, value = text.removeprefix("protocol.").partition("=")
         if not sign or not field:
             raise SettingsError(f"--set takes FIELD=VALUE, as in resize=bicubic; got {text!r}")
-        changes[field] = yaml.safe_load(value)
+        if field in FOLLOWING:
+            raise SettingsError(f"a protocol's {field} follows from its values and cannot be set; got {text!r}")
+        try:
+            changes[field] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"--set takes FIELD=VALUE, as in resize=bicubic; {value!r} is no value") from error
     if not changes:
         return PROTOCOLS[name]
     told = ", ".join(f"{field}={value}" for field, value in changes.items())

@@ -21,6 +21,7 @@ LIMB = 2.0**20  # a feature is high·2²⁰ + low steps, so products of parts of
 LARGEST = 2.0**10  # of a feature
 LEAST = 2.0**-10  # of the largest feature of a set: of smaller ones, steps would leave too little
 AT_ONCE = 2**12  # rows, at most
+ROUNDING = 1e-6  # of the largest variance: what stored float32 may be below 0 by
 WAITING = 2**9  # rows that are multiplied together, as D² products cost the same for one row as for some
 
 
@@ -181,8 +182,19 @@ def load_moments(path: Path | str) -> tuple[Moments, Moments | None]:
         raise DataError(f"{path} cannot be read as statistics (.npz with mu and sigma): {error}") from error
     if "mu" not in arrays or "sigma" not in arrays:
         raise DataError(f"{path} has no mu and sigma; statistics of pytorch-fid or guided-diffusion have both")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu" or (name == "count" and array.shape != ()):
+            raise DataError(f"{path}: {name} holds no real numbers, or too many: {array.dtype} {array.shape}")
     count = int(arrays["count"]) if "count" in arrays else None
-    pooled = Moments(arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64), count)
+    pooled = _stored(path, arrays["mu"], arrays["sigma"], count)
     if "mu_s" not in arrays or "sigma_s" not in arrays:
         return pooled, None
-    return pooled, Moments(arrays["mu_s"].astype(np.float64), arrays["sigma_s"].astype(np.float64), count)
+    return pooled, _stored(path, arrays["mu_s"], arrays["sigma_s"], count)
+
+
+def _stored(path: Path | str, mean: np.ndarray, covariance: np.ndarray, count: int | None) -> Moments:
+    moments = Moments(mean.astype(np.float64), covariance.astype(np.float64), count)
+    variances = moments.covariance.diagonal()
+    if variances.min() < -ROUNDING * np.abs(variances).max():
+        raise DataError(f"{path} holds variances below 0: {variances.min():.4g}")
+    return moments
