@@ -11,7 +11,7 @@ import pytest
 
 from bsq.data.files import Existing
 from bsq.data.stored import Kind
-from bsq.errors import DataError, MediaError, ShapeError
+from bsq.errors import DataError, EvaluationError, MediaError, ShapeError
 from bsq.evaluate.data import open_samples
 from bsq.evaluate.npz import SampleFile, has_moments, read_header, write_samples
 from bsq.evaluate.protocols import Protocol
@@ -91,8 +91,14 @@ def test_damaged_and_missing_files(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "y.npz").read_bytes())
     data[start + 30_000] ^= 1
     (tmp_path / "y.npz").write_bytes(data)
-    with pytest.raises(DataError, match="damaged at sample"):
+    with pytest.raises(EvaluationError, match="nobody knows at which of its 100 samples"):
         SampleFile(tmp_path / "y.npz").read(99)
+    np.savez_compressed(tmp_path / "z.npz", arr_0=np.random.default_rng(0).integers(0, 255, (9, 64, 64, 3), np.uint8))
+    data = bytearray((tmp_path / "z.npz").read_bytes())
+    data[40_000:40_200] = bytes(200)
+    (tmp_path / "z.npz").write_bytes(data)
+    with pytest.raises((DataError, EvaluationError), match="damaged"):
+        SampleFile(tmp_path / "z.npz").read(8)
 
 
 def test_samples_go_through_the_protocol(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.lib import format as npy
 
 from bsq.data.files import Existing, drafting
 from bsq.data.pictures import check_picture
-from bsq.errors import DataError, ShapeError
+from bsq.errors import DataError, EvaluationError, ShapeError
 
 PICTURES, LABELS, NETWORK = "arr_0", "arr_1", "network"
 MOMENTS = ("mu", "sigma", "mu_s", "sigma_s")
@@ -54,7 +55,9 @@ class SampleFile:
         return self.count
 
     def read(self, number: int) -> np.ndarray:
-        """uint8 (H, W, 3). Raises DataError if the file ends before it, or its checksum does not hold."""
+        """uint8 (H, W, 3). Raises DataError if the file ends before it, EvaluationError where the checksum of all
+        samples does not hold, which shows at the last one: no sample can be trusted then.
+        """
         if not 0 <= number < self.count:
             raise IndexError(number)
         length = self.height * self.width * 3
@@ -67,7 +70,12 @@ class SampleFile:
                 skip(self._stream, length)
                 self._next += 1
             data = self._stream.read(length)
-        except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+        except zipfile.BadZipFile as error:
+            raise EvaluationError(
+                f"{self.path.name} is damaged, nobody knows at which of its {self.count} samples: {error}. "
+                "Fetch or write it again."
+            ) from error
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise DataError(f"{self.path.name} is damaged at sample {number}: {error}") from error
         if len(data) != length:
             raise DataError(f"{self.path.name} ends at sample {number} of {self.count}")
