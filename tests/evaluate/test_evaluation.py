@@ -97,6 +97,8 @@ def test_a_codec_held_to_another_systems_bits(photos: Path) -> None:
     assert avif <= 0.9
     with pytest.raises(SettingsError, match="held to 'theirs', which is none of mine"):
         evaluate(settings(photos, "webp@as:theirs", "mine=jpeg@q50"))
+    with pytest.raises(SettingsError, match="held to 'theirs', which is not there"):
+        evaluate(settings(photos, "webp@as:theirs"))
 
 
 def test_clips(films: Path, tiny_model: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from PIL import Image
 
 from bsq.data.files import Existing
 from bsq.errors import DataError, SettingsError, ShapeError
-from bsq.evaluate.generated import generation_report
-from bsq.evaluate.generation import Generation, GenerationSettings, evaluate_generation, named_sets
+from bsq.evaluate.generated import generation_report, set_line
+from bsq.evaluate.generation import Generation, GenerationSettings, SetScores, evaluate_generation, named_sets
+from bsq.evaluate.networks import open_features
 from bsq.evaluate.npz import SampleFile, write_samples
 from bsq.evaluate.protocols import PROTOCOLS, Protocol
 from bsq.evaluate.published import published
 from bsq.evaluate.reference import write_reference
 from bsq.evaluate.report import markdown, write
+from bsq.frozen.inception import Inception
 from bsq.metrics import SqueezeNetwork, frechet_distance
 from bsq.metrics.features import Features
 from bsq.metrics.frechet import Moments
@@ -95,7 +98,11 @@ def test_bad_requests(sets: Path) -> None:
     for changes, kind, words in (
         ({"samples": (str(sets / "one.npz"),)}, DataError, "has 1 pictures; a Fréchet distance needs at least 2"),
         ({"samples": (str(sets / "large.npz"),)}, ShapeError, "large.npz is 48×48, the reference 32×32"),
-        ({"reference": str(sets / "foreign.npz")}, SettingsError, "they need --features inception"),
+        (
+            {"reference": str(sets / "foreign.npz")},
+            SettingsError,
+            "they need --features adm if guided-diffusion wrote them",
+        ),
         ({"reference": str(sets / "other.npz")}, SettingsError, "moments of another, not of squeezenet"),
         ({"reference": str(sets / "empty.npz")}, DataError, "neither pictures"),
         ({"reference": str(sets / "missing.npz")}, DataError, "no file"),
@@ -108,6 +115,9 @@ def test_bad_requests(sets: Path) -> None:
         run(sets, "reference")
     with pytest.raises(SettingsError, match=r"two sets of samples are called 'a\.npz'"):
         named_sets(["x/a.npz", "y/a.npz"])
+    for text in ("", "a=", "=a.npz"):
+        with pytest.raises(SettingsError, match="is a path, or NAME=PATH"):
+            named_sets([text])
 
 
 def test_a_broken_sample_is_named(sets: Path) -> None:
@@ -150,11 +160,25 @@ def test_all_measures_of_the_suite(sets: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "| sFID (squeeze) |" in markdown(generation_report(found))
 
 
+def test_random_weights_of_inception_are_not_published_ones(sets: Path) -> None:
+    """Fed as guided-diffusion does, and in columns that no published row shares."""
+    torch.save(Inception().state_dict(), sets / "random.pth")
+    features = f"adm:{sets / 'random.pth'}"
+    network = open_features(features, "cpu")
+    assert network is not None
+    assert network.name.endswith("resized as tensorflow")
+    scores = replace(run(sets).sets[0].scores, label=network.label)
+    line = set_line(SetScores("ours", scores, ()), features)
+    names = {score.measure.name for score in line.scores}
+    assert "Fréchet (adm, other weights)" in names
+    assert not names & {score.measure.name for one in published("imagenet-128-generation") for score in one.scores}
+
+
 def test_the_report(sets: Path) -> None:
     found = run(sets, samples=(f"ours={sets / 'samples.npz'}", f"same={sets / 'reference.npz'}"))
     report = generation_report(found, published("imagenet-128-generation"))
     text = markdown(report)
-    assert "| MaskGIT + BSQ (published) | – | – | 0.800 | 0.500 | 5.44 | 139.60 |" in text
+    assert "| MaskGIT + BSQ (published) | – | – | – | – | 5.44 | 139.60 | 0.800 | 0.500 |" in text
     assert "Not measured: sFID needs the spatial features of Inception" in text
     assert "not comparable: SqueezeNet features" in text
     assert "ours: not the 50,000 samples of the published setting" in text

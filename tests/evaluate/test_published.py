@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from bsq.errors import SettingsError
-from bsq.evaluate.lines import BITS, BITS_PER_PIXEL, PSNR, Form, columns, frechet, line, lpips
+from bsq.evaluate.lines import BITS, BITS_PER_PIXEL, PSNR, Form, columns, frechet, line, lpips, precision
 from bsq.evaluate.protocols import PROTOCOLS, Protocol, PublishedTable
 from bsq.evaluate.published import ALEX, ORIGIN, RFID, published, published_beside
 
@@ -45,4 +45,9 @@ def test_values_of_two_networks_never_share_a_column() -> None:
     names = [measure.name for measure in columns([ours, *published("imagenet-256")])]
     assert {"LPIPS-squeeze", "LPIPS-alex", "Fréchet (squeeze)", "rFID (inception)"} <= set(names)
     assert names.index("PSNR dB") < names.index("LPIPS-squeeze")
-    assert frechet("rFID", "inception:weights.pth") == RFID
+    published_weights, others = "comparable with values in i", "not comparable: weights other than i"
+    assert frechet("rFID", "inception:weights.pth", published_weights) == RFID
+    assert frechet("rFID", "inception:weights.pth", others).name == "Fréchet (inception, other weights)"
+    generated = {measure.name for measure in columns(published("imagenet-128-generation"))}
+    assert generated == {"FID (adm)", "IS (adm)", "precision (adm)", "recall (adm)"}
+    assert precision("squeeze", "not comparable: SqueezeNet").name == "precision (squeeze)"

@@ -43,12 +43,12 @@ VIDEO_EPILOG = f"""
 GENERATION_EPILOG = """
 **Example**
 
-`bsq evaluate generation --samples ours=samples.npz --reference VIRTUAL_imagenet128.npz --features inception -o out/gen`
+`bsq evaluate generation --samples ours=samples.npz --reference VIRTUAL_imagenet128.npz --features adm -o out/gen`
 """
 REFERENCE_EPILOG = """
 **Example**
 
-`bsq evaluate reference imagenet/val/ --protocol imagenet-128 --features inception -o reference.npz`
+`bsq evaluate reference imagenet/val/ --protocol imagenet-128 --features adm -o reference.npz`
 """
 
 
@@ -79,7 +79,10 @@ Changes = Annotated[
 Beside = Annotated[Compare, typer.Option("--compare", help="published: the paper's rows, marked as such.")]
 Lpips = Annotated[str, typer.Option("--lpips", help="squeeze (bundled), alex, vgg, or none.")]
 Features = Annotated[
-    str, typer.Option("--features", help="Of the Fréchet distance: squeeze (bundled), inception[:FILE], …, or none.")
+    str,
+    typer.Option(
+        "--features", help="Of the Fréchet distance: squeeze (bundled), inception[:FILE], adm[:FILE], …, or none."
+    ),
 ]
 First = Annotated[int | None, typer.Option("--first", metavar="N", min=1, help="Only the first N samples.")]
 Shown = Annotated[int, typer.Option("--show", metavar="N", min=0, help="Samples on the contact sheet.")]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from bsq.evaluate.charts import bars
 from bsq.evaluate.generation import Generation, SetScores
-from bsq.evaluate.lines import INCEPTION_SCORE, PRECISION, RECALL, Line, Measure, frechet, line
+from bsq.evaluate.lines import Line, Measure, frechet, inception_score, line, of_features, precision, recall
 from bsq.evaluate.published import ORIGIN
 from bsq.evaluate.report import Report
 from bsq.evaluate.sheet import Tile, grid, stacked
@@ -44,14 +44,15 @@ def generation_report(measured: Generation, beside: tuple[Line, ...] = ()) -> Re
 def set_line(one: SetScores, features: str) -> Line:
     scores = one.scores
     score, manifold = scores.inception_score, scores.precision_recall
-    network = features.partition(":")[0]
+    label = scores.label
+    spatial, kernel = Measure("sFID", 2, False), Measure("KID·10³", 3, False)
     values: dict[Measure, float | None] = {
-        frechet("FID", features): scores.fid,
-        Measure(f"sFID ({network})", 2, False): scores.sfid,
-        Measure(f"KID·10³ ({network})", 3, False): None if scores.kid is None else 1000 * scores.kid.mean,
-        INCEPTION_SCORE: None if score is None else score.mean,
-        PRECISION: None if manifold is None else manifold.precision,
-        RECALL: None if manifold is None else manifold.recall,
+        frechet("FID", features, label): scores.fid,
+        of_features(spatial, features, label): scores.sfid,
+        of_features(kernel, features, label): None if scores.kid is None else 1000 * scores.kid.mean,
+        inception_score(features, label): None if score is None else score.mean,
+        precision(features, label): None if manifold is None else manifold.precision,
+        recall(features, label): None if manifold is None else manifold.recall,
     }
     return line(one.name, values.items())
 

@@ -31,8 +31,8 @@ from bsq.metrics.manifold import NEIGHBOURS
 from bsq.metrics.sets import FeatureSet
 from bsq.settings import Settings
 
-ADM_NETWORK = "inception"
-"""Moments that do not name their network are guided-diffusion's, of Inception."""
+UNNAMED = ("adm", "inception")
+"""Moments that do not name their network are guided-diffusion's or pytorch-fid's, of Inception."""
 
 
 class GenerationSettings(Settings):
@@ -171,12 +171,14 @@ def feed(
 
 
 def named_sets(samples: Sequence[str]) -> dict[str, str]:
-    """Names and paths. Raises SettingsError for two of one name."""
+    """Names and paths. Raises SettingsError for two of one name, and for one without a name or a path."""
     sets: dict[str, str] = {}
     for text in samples:
         name, sign, path = text.partition("=")
         if not sign or "/" in name:
             name, path = Path(text).name, text
+        if not name or not path:
+            raise SettingsError(f"a set of samples is a path, or NAME=PATH; got {text!r}")
         if name in sets:
             raise SettingsError(f"two sets of samples are called {name!r}; name them, as in a={path}")
         sets[name] = path
@@ -200,10 +202,10 @@ def open_references(settings: GenerationSettings) -> Samples | None:
 def check_moments(settings: GenerationSettings, network: FeatureNetwork) -> None:
     """Raises SettingsError where stored moments are of another network."""
     stored = read_network(Path(settings.reference))
-    if stored is None and settings.features.partition(":")[0] != ADM_NETWORK:
+    if stored is None and settings.features.partition(":")[0] not in UNNAMED:
         raise SettingsError(
-            f"{Path(settings.reference).name} holds moments of Inception features, as guided-diffusion writes them; "
-            "they need --features inception"
+            f"{Path(settings.reference).name} holds moments of Inception features; they need --features adm if "
+            "guided-diffusion wrote them, --features inception if pytorch-fid did"
         )
     if stored is not None and stored != network.name:
         raise SettingsError(f"{Path(settings.reference).name} holds moments of {stored}, not of {network.name}")

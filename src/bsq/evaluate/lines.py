@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -17,8 +17,10 @@ class Form(Enum):
 
 
 MEASURED = "measured"
-PUBLISHED_NETWORKS = ("inception", "stylegan", "i3d")
-"""Those whose distances go by the names of FID and FVD."""
+PUBLISHED_NETWORKS = ("inception", "adm", "stylegan", "i3d")
+"""Those whose distances go by the names of FID and FVD, with their published weights."""
+COMPARABLE = "comparable"
+"""How the label of a network begins whose weights are the published ones (`bsq.metrics.features.FeatureNetwork`)."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +41,43 @@ SSIM = Measure("SSIM", 4, True)
 MS_SSIM_DB = Measure("MS-SSIM dB", 2, True)
 MS_SSIM_3 = Measure("MS-SSIM-3", 4, True)
 CODE_USE = Measure("codes used %", 1, True)
-INCEPTION_SCORE = Measure("IS", 2, True)
-PRECISION = Measure("precision", 3, True)
-RECALL = Measure("recall", 3, True)
 
 
 def lpips(network: str) -> Measure:
     return Measure(f"LPIPS-{network}", 4, False)
 
 
-def frechet(kind: str, features: str) -> Measure:
-    """ "rFID (inception)", "rFVD (i3d)", but "Fréchet (squeeze)": values of two networks never share a column.
+def frechet(kind: str, features: str, label: str = COMPARABLE) -> Measure:
+    """ "rFID (inception)", "rFVD (i3d)", but "Fréchet (squeeze)" and "Fréchet (inception, other weights)"."""
+    known = features.partition(":")[0] in PUBLISHED_NETWORKS and label.startswith(COMPARABLE)
+    return of_features(Measure(kind if known else "Fréchet", 2, False), features, label)
+
+
+def inception_score(features: str, label: str = COMPARABLE) -> Measure:
+    return of_features(Measure("IS", 2, True), features, label)
+
+
+def precision(features: str, label: str = COMPARABLE) -> Measure:
+    return of_features(Measure("precision", 3, True), features, label)
+
+
+def recall(features: str, label: str = COMPARABLE) -> Measure:
+    return of_features(Measure("recall", 3, True), features, label)
+
+
+def of_features(measure: Measure, features: str, label: str) -> Measure:
+    """With the network behind its name: values of two networks, or of other weights, never share a column.
 
     A file behind the network's name ("inception:FILE.pth") is left out: its hash is in the notes.
     """
     network = features.partition(":")[0]
-    return Measure(f"{kind if network in PUBLISHED_NETWORKS else 'Fréchet'} ({network})", 2, False)
+    other = network in PUBLISHED_NETWORKS and not label.startswith(COMPARABLE)
+    return replace(measure, name=f"{measure.name} ({network}{', other weights' if other else ''})")
 
 
 @dataclass(frozen=True)
 class Score:
-    """A value; None where there is no finite one."""
+    """A value, maybe infinite."""
 
     measure: Measure
     value: float

@@ -25,7 +25,8 @@ from bsq.metrics.video import ClipNetwork, I3DNetwork, SqueezeClips
 
 PICTURE_FEATURES = (
     "none, squeeze (comes with bsq; not comparable with published values), inception (found, downloaded or "
-    "inception:FILE.pth), stylegan (its TorchScript of Inception, or stylegan:FILE.pt), or script:FILE.pt"
+    "inception:FILE.pth), adm (the same, resized as guided-diffusion's suite does; or adm:FILE.pth), stylegan (its "
+    "TorchScript of Inception, or stylegan:FILE.pt), or script:FILE.pt"
 )
 CLIP_FEATURES = "none, squeeze (comes with bsq; not comparable with published values), i3d (or i3d:FILE.pt)"
 
@@ -44,6 +45,7 @@ class Extractor:
 
     extract: Callable[[Tensor], Features]
     words: str
+    label: str  # of the network: "comparable …", or "not comparable …"
 
 
 def open_lpips(name: str, device: str) -> Perceptual | None:
@@ -68,13 +70,13 @@ def open_extractor(name: str, kind: Kind, device: str) -> Extractor | None:
             if pictures is None:
                 return None
             seen = pictures.pictures
-            return Extractor(lambda pixels: seen(rounded(pixels[:, :, 0], "uint8")), words_of(pictures))
+            return Extractor(lambda pixels: seen(rounded(pixels[:, :, 0], "uint8")), words_of(pictures), pictures.label)
         case Kind.VIDEOS:
             clips = open_clip_features(name, device)
             if clips is None:
                 return None
             watched = clips.clips
-            return Extractor(lambda pixels: watched(rounded(pixels, "uint8")), words_of(clips))
+            return Extractor(lambda pixels: watched(rounded(pixels, "uint8")), words_of(clips), clips.label)
         case _:
             raise AssertionError(kind)
 
@@ -94,6 +96,8 @@ def open_features(name: str, device: str) -> FeatureNetwork | None:
             return SqueezeNetwork(device)
         case ("inception", _):
             return InceptionNetwork(file or None, device)
+        case ("adm", _):
+            return InceptionNetwork(file or None, device, "tensorflow")
         case ("stylegan", _):
             return ScriptInception(file or None, device)
         case ("script", path) if path:

@@ -45,12 +45,13 @@ class SystemResult:
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Everything that was measured, and how. `shown` are originals, `names` theirs; `networks` says what measured LPIPS
-    and the Fréchet distance.
+    and the Fréchet distance, `label` what the distance is comparable with.
     """
 
     settings: EvaluationSettings
     samples: int
     networks: tuple[str, ...]
+    label: str
     systems: tuple[SystemResult, ...]
     refused: tuple[Refused, ...]
     shown: dict[int, np.ndarray]
@@ -84,6 +85,7 @@ def evaluate(settings: EvaluationSettings, on_step: Told = lambda done, total: N
         settings=settings,
         samples=share.measured,
         networks=networks(bench, share),
+        label="" if bench.extractor is None else bench.extractor.label,
         systems=results(bench, share, speeds),
         refused=refused,
         shown=share.shown,

@@ -78,7 +78,8 @@ def check_systems(systems: Sequence[System]) -> None:
     for system in systems:
         leader = leader_of(system)
         if leader is not None and leader not in leaders:
-            raise SettingsError(f"{system.name} is held to {leader!r}, which is none of {', '.join(sorted(leaders))}")
+            there = f"none of {', '.join(sorted(leaders))}" if leaders else "not there: ask for it with --system, too"
+            raise SettingsError(f"{system.name} is held to {leader!r}, which is {there}")
 
 
 def has_quality(system: System) -> bool:

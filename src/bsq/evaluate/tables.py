@@ -39,7 +39,7 @@ CONTACT_SHEET, CHART = "contact_sheet.webp", "chart.png"
 
 def report_of(evaluation: Evaluation, form: Form, beside: tuple[Line, ...] = ()) -> Report:
     """`beside` are published lines."""
-    lines = (*(measured_line(one, evaluation.settings, form) for one in evaluation.systems), *beside)
+    lines = (*(measured_line(one, evaluation, form) for one in evaluation.systems), *beside)
     settings = evaluation.settings
     data = ", ".join(shown_path(source) for source in settings.data)
     word = "clips" if settings.kind is Kind.VIDEOS else "pictures"
@@ -53,7 +53,7 @@ def report_of(evaluation: Evaluation, form: Form, beside: tuple[Line, ...] = ())
     )
 
 
-def measured_line(result: SystemResult, settings: EvaluationSettings, form: Form) -> Line:
+def measured_line(result: SystemResult, evaluation: Evaluation, form: Form) -> Line:
     """What that form of table shows. Of random weights only what does not depend on them."""
     rate = rate_of(result)
     costs = {
@@ -71,8 +71,8 @@ def measured_line(result: SystemResult, settings: EvaluationSettings, form: Form
         SSIM: quality.ssim,
         MS_SSIM_DB: quality.ms_ssim_db,
         MS_SSIM_3: scores.ms_ssim_3 if form is Form.VIDEO else None,
-        lpips(settings.lpips): quality.lpips,
-        frechet_measure(settings): scores.frechet,
+        lpips(evaluation.settings.lpips): quality.lpips,
+        frechet_measure(evaluation): scores.frechet,
         CODE_USE: code_use_percent(scores) if form is Form.RECONSTRUCTION else None,
     }
     return line(result.name, (*costs.items(), *values.items()), remark=notes)
@@ -85,8 +85,9 @@ def rate_of(result: SystemResult) -> float | None:
     return None if result.speed is None else result.speed.bits_per_pixel
 
 
-def frechet_measure(settings: EvaluationSettings) -> Measure:
-    return frechet("rFVD" if settings.kind is Kind.VIDEOS else "rFID", settings.features)
+def frechet_measure(evaluation: Evaluation) -> Measure:
+    settings = evaluation.settings
+    return frechet("rFVD" if settings.kind is Kind.VIDEOS else "rFID", settings.features, evaluation.label)
 
 
 def code_use_percent(scores: SystemScores) -> float | None:

@@ -6,7 +6,6 @@ A diffusers `AutoencoderKL` (SD-VAE 1.x and 2.x, SDXL) goes through the mean of 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -24,6 +23,7 @@ from bsq.evaluate.systems.fitting import PADDED, clip_of, frames_of, one_by_one,
 from bsq.evaluate.systems.tokenizers import FLOAT_BITS
 from bsq.folders import check_fit
 from bsq.frozen.dalle import STRIDE, DalleDecoder, DalleEncoder, DalleVae
+from bsq.metrics.given import hash_of_tensors
 
 SD_VAE = {
     "in_channels": 3,
@@ -150,7 +150,7 @@ def open_dalle(name: str, folder: Path, device: str = "cpu") -> AutoencoderSyste
         loaded = {key: tensor.float() for key, tensor in tensors[part].items()}
         check_fit(module, loaded, f"{folder / part}.pkl")
         module.load_state_dict(loaded)
-    description = f"DALL·E dVAE, weights {hash_of(network)[:8]}"
+    description = f"DALL·E dVAE, weights {hash_of_tensors(network)[:8]}"
     return DalleSystem(name, network.to(device), STRIDE, description, "code bits")
 
 
@@ -177,19 +177,10 @@ def read_kind(folder: Path, source: str) -> str:
 
 def _as_system(name: str, network: Any, description: str) -> AutoencoderSystem:
     stride = 2 ** (len(network.config["block_out_channels"]) - 1)
-    words = f"{description}, weights {hash_of(network)[:8]}"
+    words = f"{description}, weights {hash_of_tensors(network)[:8]}"
     if type(network).__name__ == "VQModel":
         return VqSystem(name, network, stride, words, "code bits")
     return KlSystem(name, network, stride, f"{words}, the posterior's mean", f"{FLOAT_BITS}-bit floats")
-
-
-def hash_of(network: nn.Module) -> str:
-    """SHA-256 (hex) of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _diffusers() -> Any:

@@ -187,8 +187,7 @@ def checked_aim(name: str, coder: Coder, aim: Aim) -> Aim:
     match aim:
         case AtQuality(quality):
             if not scale[0] <= quality <= scale[-1]:
-                low, high = (abs(one) for one in (scale[0], scale[-1]))
-                raise SettingsError(f"{name}: {coder.label} has qualities {low:g} to {high:g}, got {abs(quality):g}")
+                raise SettingsError(f"{name}: {coder.label} has {scale_words(scale)}, got {quality_words(quality)}")
             return AtQuality(min(scale, key=lambda one: abs(one - quality)))
         case AtRate(rate) if rate <= 0:
             raise SettingsError(f"{name}: a rate is above 0 bits per pixel, got {rate:g}")
@@ -196,10 +195,21 @@ def checked_aim(name: str, coder: Coder, aim: Aim) -> Aim:
             return aim
 
 
+def scale_words(scale: Sequence[float]) -> str:
+    """Qualities from low to high, CRFs from the best on, and how to ask for one."""
+    if scale[0] < 0:
+        return f"CRFs {-scale[-1]:g} to {-scale[0]:g} (@crf{-scale[len(scale) // 2]:g})"
+    return f"qualities {scale[0]:g} to {scale[-1]:g} (@q{scale[len(scale) // 2]:g})"
+
+
+def quality_words(quality: float) -> str:
+    return f"quality {quality:g}" if quality >= 0 else f"CRF {-quality:g}"
+
+
 def words(aim: Aim) -> str:
     match aim:
         case AtQuality(quality):
-            return f"quality {quality:g}" if quality >= 0 else f"CRF {-quality:g}"
+            return quality_words(quality)
         case AtRate(rate):
             return f"largest file of each picture or clip of at most {rate:g} bpp"
         case LikeSystem(leader):
