@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +99,19 @@ def code_use_percent(scores: SystemScores) -> float | None:
     return 100 * use.index.used / min(use.index.codebook_size, use.tokens)
 
 
+def entropy_words(result: SystemResult) -> list[str]:
+    """Of codebooks too large to count code by code."""
+    if result.scores is None or result.scores.joint_entropy is None or result.scores.code_use is None:
+        return []
+    joint, use = result.scores.joint_entropy, result.scores.code_use
+    size = math.fsum(math.log2(radix) for radix in use.radices)
+    return [
+        f"{result.name}: joint entropy of its codes of {size:.1f} bits about {joint.chao_shen_bits:.2f} bits (Chao and "
+        f"Shen), at most {joint.described_bits:.2f} by a description of them, {use.marginal_entropy_bits:.2f} were the "
+        f"digits independent; {joint.note}."
+    ]
+
+
 def charted(form: Form) -> Callable[[tuple[Line, ...]], bytes | None]:
     match form:
         case Form.RECONSTRUCTION | Form.VIDEO | Form.GENERATION:
@@ -131,6 +145,7 @@ def notes(evaluation: Evaluation, has_published: bool) -> tuple[str, ...]:
     )
     told += speed_words(evaluation)
     told += [f"{one.name}: {one.description}; bits are {one.currency}." for one in evaluation.systems]
+    told += [words for one in evaluation.systems for words in entropy_words(one)]
     told += over_their_rate(evaluation)
     if has_published:
         told.append(f"Rows marked (published) were not measured here: {ORIGIN.removeprefix('published, ')}.")

@@ -15,12 +15,20 @@ from torch import Tensor
 from bsq.codes import Codes
 from bsq.data.pictures import to_uint8
 from bsq.errors import DataError
-from bsq.metrics import CodeUse, CodeUseMeter, ReconstructionMeter, ReconstructionScores
+from bsq.metrics import (
+    CodeUse,
+    CodeUseMeter,
+    JointEntropy,
+    JointEntropyMeter,
+    ReconstructionMeter,
+    ReconstructionScores,
+)
 from bsq.metrics.features import Features
 from bsq.metrics.frechet import frechet_distance
 from bsq.metrics.pixel import MS_SSIM_3_MIN_SIDE, ms_ssim_3
 from bsq.metrics.reconstruction import Distance
 from bsq.metrics.sets import FeatureSet
+from bsq.metrics.usage import EXACT_LIMIT
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +52,7 @@ class SystemScores:
     bits_per_pixel: float  # mean over samples
     frechet: float | None
     code_use: CodeUse | None
+    joint_entropy: JointEntropy | None  # estimates, of codebooks too large to count code by code
 
 
 class Tally:
@@ -54,6 +63,7 @@ class Tally:
         self._similarity_3: list[float] = []
         self._rates: list[float] = []
         self._codes: CodeUseMeter | None = None
+        self._joint: JointEntropyMeter | None = None
         self._features: FeatureSet | None = None
         self.shown: dict[int, np.ndarray] = {}
 
@@ -62,12 +72,19 @@ class Tally:
         self._similarity_3 += sample.similarity_3
         self._rates.append(sample.bits / sample.pixels)
         if sample.codes is not None:
-            if self._codes is None:
-                self._codes = CodeUseMeter(sample.codes.radices)
-            self._codes.add(sample.codes)
+            self._count(sample.codes)
         if sample.features is not None:
             self._features = self._features or FeatureSet({"moments"})
             self._features.add(sample.features)
+
+    def _count(self, codes: Codes) -> None:
+        if self._codes is None:
+            self._codes = CodeUseMeter(codes.radices)
+            if math.prod(codes.radices) > EXACT_LIMIT:
+                self._joint = JointEntropyMeter(codes.radices)
+        self._codes.add(codes)
+        if self._joint is not None:
+            self._joint.add(codes)
 
     def show(self, number: int, pixels: Tensor) -> None:
         """Keeps the first frame of (1, 3, T, H, W) for the contact sheet."""
@@ -81,9 +98,11 @@ class Tally:
         self.shown |= other.shown
         if other._codes is not None:
             if self._codes is None:
-                self._codes = other._codes
+                self._codes, self._joint = other._codes, other._joint
             else:
                 self._codes.merge(other._codes)
+                if self._joint is not None and other._joint is not None:
+                    self._joint.merge(other._joint)
         if other._features is not None:
             if self._features is None:
                 self._features = other._features
@@ -105,6 +124,7 @@ class Tally:
             bits_per_pixel=math.fsum(self._rates) / len(self._rates),
             frechet=frechet,
             code_use=None if self._codes is None else self._codes.result(),
+            joint_entropy=None if self._joint is None else self._joint.result(),
         )
 
 
