@@ -238,6 +238,8 @@ def test_reports(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
     assert written == {"table.md", "result.json", CONTACT_SHEET, CHART}
     told = json.loads((tmp_path / "out" / "result.json").read_text())
     assert told["settings"]["protocol"]["resize"] == "lanczos"
+    assert {"date", "commit", "machine", "processor", "versions"} <= set(told)
+    assert f"Measured on {told['date'][:10]}" in text
     assert told["systems"][0]["scores"]["quality"]["pictures"] == 5
     assert str(tmp_path) not in json.dumps(told), "folders of this machine are nobody's business"
     assert as_json(report)["lines"][0]["origin"] == "measured"

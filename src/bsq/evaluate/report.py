@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table as RichTable
 from bsq.bench.tables import strict_json, table, versions
 from bsq.data.files import Existing, write_file
 from bsq.evaluate.lines import Line, Measure, columns
+from bsq.evaluate.provenance import Provenance, provenance
 
 LARGE = 1e6  # values above, such as kernel distances in features of no fixed size, are shown with three digits
 LIBRARIES = ("bsq", "torch", "numpy", "pillow", "pytorch-msssim", "diffusers", "av")
@@ -28,6 +28,7 @@ class Report:
     notes: tuple[str, ...]
     content: dict[str, Any]
     pictures: dict[str, bytes] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=provenance)
 
 
 def headings(report: Report) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ def terminal_table(report: Report) -> RichTable:
 def markdown(report: Report) -> str:
     """The table and how it came about."""
     pictures = "".join(f"![{name}]({name})\n\n" for name in report.pictures)
-    how = "".join(f"- {note}\n" for note in report.notes)
+    how = "".join(f"- {note}\n" for note in (*report.notes, report.provenance.words()))
     return f"# {report.title}\n\n{table(headings(report), cells(report))}\n{pictures}## How\n\n{how}"
 
 
@@ -87,7 +88,7 @@ def as_json(report: Report) -> dict[str, Any]:
             for line in report.lines
         ],
         "notes": list(report.notes),
-        "machine": platform.platform(),
+        **asdict(report.provenance),
         "versions": versions(LIBRARIES),
         **report.content,
     }
