@@ -201,7 +201,15 @@ def test_diffusers_from_a_folder(name: str, tmp_path: Path) -> None:
         encoded = network.eval().encode(frame)
         latent = encoded.latent_dist.mode() if name == "AutoencoderKL" else encoded.latents
         wanted = network.decode(latent).sample.clamp(-1, 1)
-    assert torch.allclose(system.reconstruct(picture()[:1]).pixels[:, :, 0], wanted, atol=1e-6)
+    found = system.reconstruct(picture()[:1])
+    assert torch.allclose(found.pixels[:, :, 0], wanted, atol=1e-6)
+    assert (found.codes is None) == (name == "AutoencoderKL")
+    if found.codes is not None:
+        assert (found.codes.shape, found.codes.radices) == ((1, 1, 20, 28, 1), (32,))
+        chosen = network.quantize.embedding(found.codes.digits[0, ..., 0].long()).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            again = network.decode(chosen, force_not_quantize=True).sample.clamp(-1, 1)
+        assert torch.allclose(again, wanted, atol=1e-5)
 
 
 def test_diffusers_in_a_subfolder_and_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,8 +284,13 @@ def test_dalle_from_pickled_modules(tmp_path: Path) -> None:
     system = open_dalle("dalle:folder", tmp_path)
     assert check(system, picture(40, 53)) == (5 * 7 * 4.0,) * 2
     frame = picture()[:1, :, 0]
-    wanted = network.decode(network.encode((frame + 1) / 2)) * 2 - 1
-    assert torch.allclose(system.reconstruct(picture()[:1]).pixels[:, :, 0], wanted, atol=1e-6)
+    codes = network.encode((frame + 1) / 2)
+    found = system.reconstruct(picture()[:1])
+    assert torch.allclose(found.pixels[:, :, 0], network.decode(codes) * 2 - 1, atol=1e-6)
+    assert found.codes is not None
+    assert found.codes.radices == (16,)
+    assert torch.equal(found.codes.digits[:, 0, ..., 0].long(), codes)
+    assert system.reconstruct(picture(frames=3)).codes.shape == (2, 3, 5, 7, 1)
     (tmp_path / "decoder.pkl").write_bytes((tmp_path / "encoder.pkl").read_bytes())
     with pytest.raises(CheckpointError, match=r"decoder\.pkl"):
         open_dalle("dalle:folder", tmp_path)

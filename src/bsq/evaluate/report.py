@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,3 @@ def write(report: Report, out: Path) -> tuple[Path, ...]:
 def given(value: Any) -> Any:
     """A dataclass as JSON holds it."""
     return None if value is None else asdict(value)
-
-
-def listed(names: Sequence[str]) -> str:
-    return "; ".join(names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor, nn
 
 from bsq.checkpoint.unpickle import read_module
+from bsq.codes import Codes
 from bsq.errors import CheckpointError, MissingDependencyError
 from bsq.evaluate.systems.base import Reconstructed
 from bsq.evaluate.systems.fitting import PADDED, clip_of, frames_of, one_by_one, pad_to_multiple
@@ -39,8 +41,19 @@ SD_VAE = {
 SPEED_ONLY = "random weights: for speed only"
 
 
+@dataclass(frozen=True, eq=False)
+class Through:
+    """Pictures (B, 3, H, W) that came back, their bits, and what they were between."""
+
+    pixels: Tensor
+    bits: float
+    latent: Tensor
+
+
 class AutoencoderSystem:
     """Frames one after another through `encode` and `decode`; subclasses say how."""
+
+    codebook: int | None = None  # its size; None for continuous latents
 
     def __init__(self, name: str, network: nn.Module, stride: int, description: str, currency: str) -> None:
         self.name, self.network, self.stride = name, network.eval().requires_grad_(False), stride
@@ -49,45 +62,60 @@ class AutoencoderSystem:
         self.notes: tuple[str, ...] = ()
 
     def reconstruct(self, pixels: Tensor) -> Reconstructed:
-        clips, bits = [], []
+        clips, bits, indices = [], [], []
         for clip in one_by_one(pixels):
-            pairs = [self._frame(frame[None]) for frame in frames_of(clip)]
-            clips.append(clip_of(torch.cat([again for again, _ in pairs])))
-            bits.append(math.fsum(spent for _, spent in pairs))
-        return Reconstructed(torch.cat(clips), tuple(bits))
+            frames = [self._frame(frame[None]) for frame in frames_of(clip)]
+            clips.append(clip_of(torch.cat([one.pixels for one in frames])))
+            bits.append(math.fsum(one.bits for one in frames))
+            indices += [torch.cat([self.indices(one.latent) for one in frames])] if self.codebook else []
+        codes = Codes(torch.stack(indices)[..., None], (self.codebook,)) if self.codebook else None
+        return Reconstructed(torch.cat(clips), tuple(bits), codes)
 
     def reconstruct_together(self, pixels: Tensor) -> Tensor:
-        again, _ = self._frame(pixels.transpose(1, 2).flatten(0, 1))
-        return again.unflatten(0, (len(pixels), -1)).transpose(1, 2)
+        again = self._frame(pixels.transpose(1, 2).flatten(0, 1))
+        return again.pixels.unflatten(0, (len(pixels), -1)).transpose(1, 2)
 
-    def _frame(self, picture: Tensor) -> tuple[Tensor, float]:
-        """(B, 3, H, W) → the same again, and their bits."""
+    def _frame(self, picture: Tensor) -> Through:
+        """(B, 3, H, W) of any size."""
         height, width = picture.shape[-2:]
         device = next(self.network.parameters()).device
         with torch.no_grad():
-            again, spent = self.through(pad_to_multiple(picture, self.stride).to(device))
-        return again[..., :height, :width].float().clamp(-1, 1).cpu(), spent
+            found = self.through(pad_to_multiple(picture, self.stride).to(device))
+        return replace(found, pixels=found.pixels[..., :height, :width].float().clamp(-1, 1).cpu())
 
-    def through(self, picture: Tensor) -> tuple[Tensor, float]:
-        """(B, 3, H, W) of whole strides → the same again, and their bits."""
+    def through(self, picture: Tensor) -> Through:
+        """(B, 3, H, W) of whole strides."""
+        raise NotImplementedError
+
+    def indices(self, latent: Tensor) -> Tensor:
+        """A latent as codes int64 (B, h, w) on the CPU, where there is a codebook; not timed."""
         raise NotImplementedError
 
 
 class KlSystem(AutoencoderSystem):
     """A diffusers AutoencoderKL."""
 
-    def through(self, picture: Tensor) -> tuple[Tensor, float]:
+    def through(self, picture: Tensor) -> Through:
         latent = self.network.encode(picture).latent_dist.mode()  # type: ignore[operator]
-        return self.network.decode(latent).sample, float(latent.numel() * FLOAT_BITS)  # type: ignore[operator]
+        return Through(self.network.decode(latent).sample, float(latent.numel() * FLOAT_BITS), latent)  # type: ignore[operator]
 
 
 class VqSystem(AutoencoderSystem):
     """A diffusers VQModel."""
 
-    def through(self, picture: Tensor) -> tuple[Tensor, float]:
+    @property
+    def codebook(self) -> int:  # type: ignore[override]
+        return self.network.config["num_vq_embeddings"]  # type: ignore[index, return-value]
+
+    def through(self, picture: Tensor) -> Through:
         latent = self.network.encode(picture).latents  # type: ignore[operator]
-        tokens, codes = latent[:, 0].numel(), self.network.config["num_vq_embeddings"]  # type: ignore[index]
-        return self.network.decode(latent).sample, tokens * math.log2(codes)  # type: ignore[operator]
+        bits = latent[:, 0].numel() * math.log2(self.codebook)
+        return Through(self.network.decode(latent).sample, bits, latent)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def indices(self, latent: Tensor) -> Tensor:
+        _, _, (_, _, nearest) = self.network.quantize(latent)  # type: ignore[operator]
+        return nearest.reshape(len(latent), *latent.shape[2:]).cpu()
 
 
 class DalleSystem(AutoencoderSystem):
@@ -95,9 +123,16 @@ class DalleSystem(AutoencoderSystem):
 
     network: DalleVae
 
-    def through(self, picture: Tensor) -> tuple[Tensor, float]:
+    @property
+    def codebook(self) -> int:  # type: ignore[override]
+        return self.network.vocabulary
+
+    def through(self, picture: Tensor) -> Through:
         codes = self.network.encode((picture + 1) / 2)
-        return self.network.decode(codes) * 2 - 1, codes.numel() * math.log2(self.network.vocabulary)
+        return Through(self.network.decode(codes) * 2 - 1, codes.numel() * math.log2(self.codebook), codes)
+
+    def indices(self, latent: Tensor) -> Tensor:
+        return latent.cpu()
 
 
 def open_diffusers(name: str, source: str, device: str = "cpu") -> AutoencoderSystem:
