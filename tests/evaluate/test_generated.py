@@ -79,6 +79,7 @@ def test_every_kind_of_reference_gives_the_same(sets: Path) -> None:
     assert shared.sets[0].scores == stored.sets[0].scores
     assert moments.sets[0].scores.precision_recall is None
     assert "moments alone do not give precision, recall and KID" in moments.left_out
+    assert "KID:" not in markdown(generation_report(moments))
 
 
 def test_equal_sets_are_at_no_distance(sets: Path) -> None:
@@ -182,6 +183,8 @@ def test_the_report(sets: Path) -> None:
     assert "Not measured: sFID needs the spatial features of Inception" in text
     assert "not comparable: SqueezeNet features" in text
     assert "ours: not the 50,000 samples of the published setting" in text
+    assert "Precision and recall: 3 nearest neighbours." in text
+    assert "KID: unbiased, cubic kernel, mean over 100 random subsets of 6, seed 0." in text
     write(report, sets / "out")
     told = json.loads((sets / "out" / "result.json").read_text())
     assert told["sets"]["ours"]["samples"] == 6

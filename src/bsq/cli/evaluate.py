@@ -184,7 +184,9 @@ def generation(
     changes: Changes = None,
     compare: Beside = Compare.nothing,
     features: Features = "squeeze",
-    first: First = None,
+    first: Annotated[
+        int | None, typer.Option("--first", metavar="N", min=1, help="Only the first N of every set and reference.")
+    ] = None,
     shown: Shown = 6,
     processes: Processes = 1,
     threads: Threads = 1,

@@ -69,7 +69,13 @@ def notes(measured: Generation, has_published: bool) -> tuple[str, ...]:
         if protocol.samples is not None and one.scores.samples != protocol.samples:
             told.append(f"{one.name}: not the {protocol.samples:,} samples of the published setting.")
     told += [f"Not measured: {reason}." for reason in measured.left_out]
-    told.append("Precision and recall: 3 nearest neighbours. KID: unbiased, cubic kernel, mean over random subsets.")
+    if (manifold := first.precision_recall) is not None:
+        told.append(f"Precision and recall: {manifold.neighbours} nearest neighbours.")
+    if (kernel := first.kid) is not None:
+        told.append(
+            f"KID: unbiased, cubic kernel, mean over {kernel.subsets} random subsets of {kernel.subset_size}, seed "
+            f"{kernel.seed}."
+        )
     if has_published:
         told.append(f"Rows marked (published) were not measured here: {ORIGIN.removeprefix('published, ')}.")
     if measured.refused:

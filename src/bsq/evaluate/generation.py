@@ -36,7 +36,9 @@ UNNAMED = ("adm", "inception")
 
 
 class GenerationSettings(Settings):
-    """`samples`: sets of generated pictures, "NAME=PATH" or a path; `reference`: real ones, or their moments."""
+    """`samples`: sets of generated pictures, "NAME=PATH" or a path; `reference`: real ones, or their moments; `first`:
+    only so many of every set, and of the real ones.
+    """
 
     samples: tuple[str, ...] = Field(min_length=1)
     reference: str
