@@ -16,6 +16,7 @@ from bsq.evaluate.published import ALEX, ORIGIN, RFID, published, published_besi
 def test_every_table_has_rows_that_say_where_they_are_from(table: PublishedTable) -> None:
     lines = published(table)
     assert len(lines) >= 4
+    assert len({line.system for line in lines}) == len(lines), "charts tell rows apart by their names"
     assert all(line.is_published and line.origin == ORIGIN for line in lines)
     assert any(table in protocol.published for protocol in PROTOCOLS.values())
 
