@@ -155,12 +155,18 @@ def test_what_a_stream_remembers_is_bounded_by_the_window():
     assert sizes[-1] == 3 * tokens * body * width * 2 * 4  # frames, tokens, blocks, width, keys and values, float32
 
 
-def test_a_table_of_frames_has_an_end():
-    short = build(positions=TABLE.model_copy(update={"frames": 3}))
-    encoder = short.stream_encoder()
-    encoder.push(clip(3))
-    with pytest.raises(ShapeError, match="up to 3 frames"):
-        encoder.push(clip(1))
+@pytest.mark.parametrize("window", [None, 1])
+def test_a_table_of_frames_has_an_end(window):
+    short = build(positions=TABLE.model_copy(update={"frames": 3}), window_frames=window)
+    encoder, decoder = short.stream_encoder(), short.stream_decoder((7, 11))
+    whole = short.encode(clip(3))
+    decoder.push(encoder.push(clip(3)[:, :, :2]))
+    for stream, two in ((encoder, clip(2)), (decoder, short.encode(clip(2)))):
+        with pytest.raises(ShapeError, match="up to 3 frames, got 4"):
+            stream.push(two)
+    last = encoder.push(clip(3)[:, :, 2:])  # what was refused left no trace
+    assert torch.equal(last.digits, whole.digits[:, 2:])
+    assert torch.equal(decoder.push(last), short.decode(whole, (7, 11))[:, :, 2:])
     encoder.restart()
     assert encoder.push(clip(2)) == short.encode(clip(2))
 
