@@ -211,6 +211,21 @@ def test_a_push_that_broke_off_is_not_gone_on_from(monkeypatch):
     assert encoder.push(clip(2)) == model.encode(clip(2))
 
 
+def test_inference_mode_may_begin_and_end_between_pushes():
+    model, pixels = build(window_frames=4), clip(6)
+    whole = model.encode(pixels)
+    encoder, decoder = model.stream_encoder(), model.stream_decoder((7, 11))
+    with torch.inference_mode():
+        decoder.push(encoder.push(pixels[:, :, :3]))
+    for t in (3, 4):
+        codes = encoder.push(pixels[:, :, t])
+        assert torch.equal(codes.digits, whole.digits[:, t : t + 1])
+        decoder.push(codes)
+    with torch.inference_mode():
+        last = decoder.push(encoder.push(pixels[:, :, 5:].clone()))
+    assert torch.equal(last, model.reconstruct(pixels)[:, :, 5:])
+
+
 def test_models_that_cannot_stream_say_so():
     full = build(time="full")
     for begin in (full.stream_encoder, full.stream_decoder):
