@@ -155,12 +155,18 @@ def test_what_a_stream_remembers_is_bounded_by_the_window():
     assert sizes[-1] == 3 * tokens * body * width * 2 * 4  # frames, tokens, blocks, width, keys and values, float32
 
 
-def test_a_table_of_frames_has_an_end():
-    short = build(positions=TABLE.model_copy(update={"frames": 3}))
-    encoder = short.stream_encoder()
-    encoder.push(clip(3))
-    with pytest.raises(ShapeError, match="up to 3 frames"):
-        encoder.push(clip(1))
+@pytest.mark.parametrize("window", [None, 1])
+def test_a_table_of_frames_has_an_end(window):
+    short = build(positions=TABLE.model_copy(update={"frames": 3}), window_frames=window)
+    encoder, decoder = short.stream_encoder(), short.stream_decoder((7, 11))
+    whole = short.encode(clip(3))
+    decoder.push(encoder.push(clip(3)[:, :, :2]))
+    for stream, two in ((encoder, clip(2)), (decoder, short.encode(clip(2)))):
+        with pytest.raises(ShapeError, match="up to 3 frames, got 4"):
+            stream.push(two)
+    last = encoder.push(clip(3)[:, :, 2:])  # what was refused left no trace
+    assert torch.equal(last.digits, whole.digits[:, 2:])
+    assert torch.equal(decoder.push(last), short.decode(whole, (7, 11))[:, :, 2:])
     encoder.restart()
     assert encoder.push(clip(2)) == short.encode(clip(2))
 
@@ -203,6 +209,21 @@ def test_a_push_that_broke_off_is_not_gone_on_from(monkeypatch):
         encoder.push(clip(1))
     encoder.restart()
     assert encoder.push(clip(2)) == model.encode(clip(2))
+
+
+def test_inference_mode_may_begin_and_end_between_pushes():
+    model, pixels = build(window_frames=4), clip(6)
+    whole = model.encode(pixels)
+    encoder, decoder = model.stream_encoder(), model.stream_decoder((7, 11))
+    with torch.inference_mode():
+        decoder.push(encoder.push(pixels[:, :, :3]))
+    for t in (3, 4):
+        codes = encoder.push(pixels[:, :, t])
+        assert torch.equal(codes.digits, whole.digits[:, t : t + 1])
+        decoder.push(codes)
+    with torch.inference_mode():
+        last = decoder.push(encoder.push(pixels[:, :, 5:].clone()))
+    assert torch.equal(last, model.reconstruct(pixels)[:, :, 5:])
 
 
 def test_models_that_cannot_stream_say_so():

@@ -1,13 +1,15 @@
 """Video a few frames at a time. What enters: frames, or their codes, as they come. What leaves: the other, at once.
 
 The bits are those of the whole clip however its frames are grouped (`bsq.vit.transformer` says why). A stream keeps
-keys and values of as many earlier frames as a token sees: `window_frames` of them, or all where that is None.
+keys and values of as many earlier frames as a token sees: `window_frames` of them, or all where that is None. It writes
+over them later, which tensors of `torch.inference_mode` refuse outside of it: so what is remembered is never one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from bsq.codes import Codes
@@ -68,7 +70,8 @@ class StreamEncoder(_Stream):
         clip = as_clip(pixels)
         shape = clip.shape[0], *clip.shape[-2:]
         self._check(shape, "(B, H, W)")
-        codes = self._encode(clip, self._past)
+        with torch.inference_mode(False):
+            codes = self._encode(clip, self._past)
         self._finish(shape, codes.shape[1])
         return codes
 
@@ -90,6 +93,7 @@ class StreamDecoder(_Stream):
             raise CodesError(f"push takes Codes, as a stream encoder gives them, got {type(codes).__name__}")
         shape = codes.shape[0], *codes.shape[2:4]
         self._check(shape, "(B, h, w)")
-        pixels = self._decode(codes, self._past)
+        with torch.inference_mode(False):
+            pixels = self._decode(codes, self._past)
         self._finish(shape, codes.shape[1])
         return pixels

@@ -120,6 +120,9 @@ def test_a_broken_clip_among_others(clips: Path, tmp_path: Path, tiny_model: Pat
     assert "broken: " in done.stderr
     assert "1 clips could not be measured" in done.stderr
     assert json.loads((out / "report.json").read_text())["skipped"][0]["clip"] == "broken"
+    assert "The film strip" not in done.stdout
+    done = CliRunner().invoke(app, ["bench", "video", str(clips), "-o", str(out), *chosen, "--show", "broken"])
+    assert "The film strip shows clip0, since broken could not be measured." in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -245,7 +248,7 @@ def test_ablation(clips: Path, tmp_path: Path) -> None:
     assert "| model | sees | frames together |" in done.stdout
     rows = json.loads((out / "ablation.json").read_text())["rows"]
     assert [row["sees"] for row in rows] == ["frame only", "full attention", "block-causal"]
-    assert [row["frames_together"] for row in rows] == [4, 2, 4]
+    assert [row["frames_together"] for row in rows] == [1, 2, 4]
     assert {row["bits_per_token"] for row in rows} == {8.0}
     assert {row["scores"]["pictures"] for row in rows} == {8}
     assert str(tmp_path) not in (out / "ablation.md").read_text() + (out / "ablation.json").read_text()
@@ -284,6 +287,9 @@ def test_ablation_wants_equal_bits(clips: Path, tmp_path: Path) -> None:
     assert len(ablation.run(told.model_copy(update={"bits": 6})).rows) == 2
     with pytest.raises(SettingsError, match="have 6 digits, fewer than 7"):
         ablation.run(told.model_copy(update={"bits": 7}))
+    tokenizer(8).save_pretrained(tmp_path / "other" / "8")
+    with pytest.raises(SettingsError, match=r"same name \(8, 8\)"):
+        ablation.run(told.model_copy(update={"models": (names[1], str(tmp_path / "other" / "8"))}))
     with pytest.raises(DataError, match=r"none of 2 clips can be measured; the first: .* too short"):
         ablation.run(told.model_copy(update={"bits": 6, "frames": 60}))
 

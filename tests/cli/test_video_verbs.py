@@ -324,3 +324,13 @@ def test_memory_does_not_grow_with_the_film(here: Path, tiny_model: Path) -> Non
         decoding = peak("decode", "--model", str(tiny_model), f"{count}.bsq", "-o", f"{count}.webm")
         peaks.append((encoding, decoding))
     assert all(long <= 1.2 * short for short, long in zip(*peaks, strict=True)), peaks
+
+
+def test_a_format_that_no_video_takes_is_refused_as_one_of_videos(run: Run) -> None:
+    clip(count=2)
+    run("encode", "clip.mp4")
+    for name in ("clip.avi", "clip.tif"):
+        done = run("decode", "clip.bsq", "-o", name)
+        assert done.exit_code != 0
+        assert f"cannot write videos as '{Path(name).suffix}'; known: mp4, webm, gif" in done.stderr
+        assert not Path(name).exists()

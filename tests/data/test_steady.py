@@ -93,6 +93,7 @@ def test_kinds_are_told_by_bytes(tmp_path: Path) -> None:
         "b": (video(2, kind="webm", codec="libvpx-vp9"), True),
         "c": (video(2, kind="avi"), True),
         "d": (video(2, kind="mpegts"), True),
+        "d2": (video(2, kind="h264"), True),
         "e.mp4": (encode_picture(grey, ".png"), False),
         "f.mp4": (encode_picture(grey, ".webp"), False),
         "g.mp4": (encode_picture(grey, ".avif"), False),

@@ -161,6 +161,18 @@ def test_a_file_cut_off_behind_its_index_is_read_as_far_as_it_goes(tmp_path: Pat
         assert any("ends early" in note for note in opened.notes)
 
 
+@pytest.mark.parametrize(
+    ("kind", "codec", "pixels"), [("matroska", "libx264", "yuv444p"), ("webm", "libvpx-vp9", "yuv420p")]
+)
+def test_a_film_without_an_index_that_ends_early_is_said(kind: str, codec: str, pixels: str) -> None:
+    data = video(60, (64, 96), kind=kind, codec=codec, pixels=pixels)
+    for part, told in ((data, False), (data[: len(data) // 2], True)):
+        with open_video(part) as opened:
+            count = sum(1 for _ in opened)
+            assert (0 < count < 60) == told
+            assert any(note.startswith("ends early: ") and "of 6.00 s" in note for note in opened.notes) == told
+
+
 def only_sound() -> bytes:
     buffer = io.BytesIO()
     container = av.open(buffer, "w", format="wav")

@@ -31,6 +31,7 @@ def video_from_picture(picture: Tokenizer, frames: int | None = None, window_fra
 
     Raises:
         SettingsError: `frames` missing for learned positions, given for rotary ones, or fewer than `picture` has.
+        pydantic's ValidationError: `frames` or `window_frames` below 1, or no whole number.
     """
     asked = {"time": "causal", "window_frames": window_frames}
     parts: dict[str, Any] = {}

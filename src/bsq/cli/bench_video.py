@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bsq.cli.bench import Output, bench, counting, tell_skipped
+from bsq.cli.codec import PriorChoice
 from bsq.cli.failures import say
 
 if TYPE_CHECKING:
@@ -37,15 +38,6 @@ class VideoCodecName(StrEnum):
     x265 = "x265"
     vp9 = "vp9"
     av1 = "av1"
-
-
-class PriorChoice(StrEnum):
-    """What streams are written with."""
-
-    auto = "auto"
-    learned = "learned"
-    adaptive = "adaptive"
-    raw = "raw"
 
 
 class Chroma(StrEnum):

@@ -99,14 +99,12 @@ def encode_video(job: Job, source: BinaryIO, how: VideoEncoding, watcher: Watche
 
 
 def may_hold_video(source: Place, suffix: str) -> bool:
-    """Whether there can be a video that goes where this suffix is wanted; a pipe cannot be looked into twice."""
+    """Whether there can be a video; a pipe cannot be looked into twice, so the suffix wanted must tell."""
     from bsq.codec.measure import holds_video
     from bsq.data.video_files import VIDEO_FORMATS
 
-    if suffix.lower() not in (*VIDEO_FORMATS, f".{FRAMES}", ".png"):
-        return False
     if isinstance(source, Pipe):
-        return True
+        return suffix.lower() in (*VIDEO_FORMATS, f".{FRAMES}", ".png")
     if not os.path.isfile(source):
         return False
     with opened(source) as file:

@@ -25,6 +25,7 @@ VIDEO_STARTS = (
     b"\0\0\1\xb3",
     b"YUV4MPEG2",
     b"DKIF",
+    b"\0\0\0\1",  # H.264 and H.265 without a container
     *(b"ID3", b"fLaC", b"\xff\xfb"),  # sound, which the reader of videos has an error for
 )
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from bsq.data.files import plain_reason
 from bsq.data.pictures import MAX_PIXELS, Source, name_of
+from bsq.data.tags import is_cover, length_by_tag
 from bsq.data.upright import Turn, to_rgb, turn_of
 from bsq.errors import LimitError, MediaError, MissingDependencyError
 
@@ -41,6 +42,9 @@ CONTAINERS = (
     "mp3,wav,flac,aac"
 )
 """The demuxers that may open a file. Playlists are left out: they can name other files and addresses."""
+
+SLACK = Fraction(1, 2)
+"""Seconds that a video may be shorter than it says without a note."""
 
 WIDE_TRANSFERS = (16, 18)  # AVColorTransferCharacteristic: PQ, HLG
 
@@ -121,11 +125,15 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         """All frames from the first on, once. Raises MediaError where the size changes, LimitError where it grows."""
-        yield self._convert(self._first)
-        for timed in self._from_start:
-            yield self._convert(timed)
+        last = self._first
+        yield self._convert(last)
+        for last in self._from_start:
+            yield self._convert(last)
         if self._packets < self.frames:
             self.notes.append(f"ends early: {self._packets} of {self.frames} frames are there")
+        end, named = last.time + (last.raw.duration or 0) * self._stream.time_base, length_by_tag(self._stream)
+        if named is not None and self._start + end + SLACK < named:
+            self.notes.append(f"ends early: {float(end):.2f} of {float(named):.2f} s are there")
         if self.corrupt:
             self.notes.append(f"{self.corrupt} packets or frames were damaged")
 
@@ -315,14 +323,6 @@ def open_bytes(source: Source, name: str) -> BinaryIO:
         raise MediaError(f"cannot read {name}: {plain_reason(error)}") from error
     except AttributeError as error:
         raise MediaError(f"a video is a path, bytes or a binary file; got {type(source).__name__}") from error
-
-
-def is_cover(stream: Any) -> bool:
-    """Whether it is a picture on the sleeve of a sound file."""
-    import_av()
-    from av.stream import Disposition
-
-    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def chained(first: Timed, rest: Iterator[Timed]) -> Iterator[Timed]:

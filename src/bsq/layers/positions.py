@@ -93,11 +93,6 @@ class Rotary:
         turned = torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], dim=-1)
         return turned.to(x.dtype)
 
-    def frames(self, start: int, stop: int, tokens: int) -> Rotary:
-        """The part that belongs to frames start … stop − 1 of `tokens` tokens each."""
-        part = slice(start * tokens, stop * tokens)
-        return Rotary(self.cos[part], self.sin[part])
-
 
 def rotary_table(
     settings: RotaryPositionsSettings,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from bsq.errors import ShapeError
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.parts import cut_parts
 from bsq.tiling import Tiling, blend_tiles, cut_tiles
@@ -32,6 +33,11 @@ class GridPast:
         self._bodies: dict[tuple[int, int], BodyPast] = {}
 
     @property
+    def frames(self) -> int:
+        """How many frames have gone through."""
+        return max((body.frames for body in self._bodies.values()), default=0)
+
+    @property
     def kept_bytes(self) -> int:
         return sum(body.kept_bytes for body in self._bodies.values())
 
@@ -45,6 +51,8 @@ def encode_grid(
     encoder: Encoder, clip: Tensor, read: Callable[[Tensor], Tensor], past: GridPast | None = None
 ) -> Tensor:
     """Pixels (B, 3, T, h·p, w·p) → what `read` makes of their latent (B, T, h, w, C): digits (B, T, h, w, L)."""
+
+    _check_frames(encoder.body.settings, clip.shape[2], past)
 
     def code(pixels: Tensor, top: int, left: int) -> Tensor:
         pieces = [
@@ -75,6 +83,8 @@ def decode_grid(
     `encode_grid`.
     """
 
+    _check_frames(decoder.body.settings, codes.shape[1], past)
+
     def paint(digits: Tensor, top: int, left: int) -> Tensor:
         pieces = [
             decoder(on_frames(show, digits[:, span]), body)
@@ -102,6 +112,16 @@ def tiling_of(settings: TransformerSettings) -> Tiling | None:
             return Tiling(rows, columns)
         case _:
             return None
+
+
+def _check_frames(settings: TransformerSettings, frames: int, past: GridPast | None) -> None:
+    """Before any part takes in a frame: raises ShapeError where a table of frames has not so many more."""
+    so_far = 0 if past is None else past.frames
+    match settings.positions:
+        case LearnedPositionsSettings(frames=most) if so_far + frames > most:
+            raise ShapeError(f"learned positions are for up to {most} frames, got {so_far + frames}")
+        case _:
+            pass
 
 
 def _spans(

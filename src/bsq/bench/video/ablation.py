@@ -92,6 +92,9 @@ def run(
 
     Raises DataError without a video that can be read, SettingsError for codes of different lengths, CheckpointError.
     """
+    names = [shown_name(name) for name in settings.models]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"models have the same name ({', '.join(names)}); rename their folders to tell them apart")
     named = find_clips(settings.source, settings.clips)
     perceptual = load_lpips("squeeze").distance if settings.perceptual == "lpips-squeeze" else None
     tallies = [Tally(name, named_model(name), settings, perceptual) for name in settings.models]
@@ -157,7 +160,11 @@ class Tally:
 
 
 def frames_together(model: Tokenizer, most: int) -> int:
-    """How many frames of a clip the model codes at once: all of it, or as many as its table of frames has."""
+    """How many frames of a clip the model codes at once: all of it, as many as its table of frames has, or, where no
+    token sees another frame, one.
+    """
+    if all(side.window_frames == 1 for side in sides(model)):
+        return 1
     return min(most, *(getattr(side.positions, "frames", most) for side in sides(model)))
 
 

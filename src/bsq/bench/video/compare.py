@@ -164,7 +164,7 @@ def run(
         streams=tuple(streams),
         strip=strip,
         skipped=tuple(skipped),
-        notes=contest.notes,
+        notes=(*contest.notes, *_other_strip(settings.shown, strip)),
         vmaf=None if contest.judge.vmaf is None else contest.judge.vmaf.version,
     )
 
@@ -189,6 +189,12 @@ def prepared(settings: VideoBenchSettings, tokenizer: Tokenizer | None) -> Conte
         notes.append(MISSING)
     perceptual = load_lpips("squeeze").distance if settings.perceptual == "lpips-squeeze" else None
     return Contest(ours, tuple(rivals), Judge(perceptual, vmaf), tuple(notes))
+
+
+def _other_strip(asked: str | None, strip: FilmStrip) -> tuple[str, ...]:
+    """What to say where the clip that was asked for could not be measured."""
+    name = strip.original.name
+    return () if asked in (None, name) else (f"The film strip shows {name}, since {asked} could not be measured.",)
 
 
 def film_strip(clip: Clip, written: Sequence[Written]) -> FilmStrip:
