@@ -61,6 +61,14 @@ def test_odd_and_tiny_sizes(settings: Any, size: tuple[int, int]) -> None:
     assert error(shown, clip) < 60
 
 
+@pytest.mark.parametrize("size", [(64, 80), (80, 64), (66, 80)])
+def test_x265_writes_the_same_twice(size: tuple[int, int]) -> None:
+    """With one coding tree unit in a column or row it does not, unless told to take smaller ones."""
+    noise = np.random.default_rng(0).integers(0, 60, (6, *size, 3)).astype(np.uint8)
+    clip, codec = Clip("noise", noise + moving(*size, count=6).frames // 2, Fraction(10)), rival_codec(X265Settings())
+    assert len({codec.encode(clip, -26) for _ in range(12)}) == 1
+
+
 @pytest.mark.parametrize("settings", CODECS, ids=lambda s: s.kind)
 def test_saturated_colours(settings: Any) -> None:
     """A wrong matrix or range moves some of these by 15 and more."""

@@ -1,4 +1,7 @@
-"""Work whose second process dies, or fails; it imports next to nothing, since every process imports it anew."""
+"""Work whose second process dies or fails, or that tells of its process.
+
+It imports next to nothing, since every process imports it anew.
+"""
 
 from __future__ import annotations
 
@@ -34,4 +37,6 @@ class Ended:
                 raise DataError("the disk is gone")
             case (1, "buggy"):
                 raise ValueError("a bug")
+            case (_, "threads"):
+                return Count(int(os.environ.get("OPENBLAS_NUM_THREADS", 0)))
         return Count(10 + number)

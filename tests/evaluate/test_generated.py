@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import small_picture
 from PIL import Image
+from small_pictures import small_picture
 
 from bsq.data.files import Existing
 from bsq.errors import DataError, SettingsError, ShapeError
@@ -52,14 +52,14 @@ def run(folder: Path, reference: str = "reference.npz", **changes: Any) -> Gener
 def moments_by_hand(pictures: np.ndarray) -> Moments:
     network = SqueezeNetwork()
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-    rows = network.pictures(pixels).pooled.numpy()
+    rows = network.pictures(pixels).pooled.double().numpy()
     return Moments(rows.mean(0), np.cov(rows.T), len(rows))
 
 
 def test_the_distance_is_that_of_the_features(sets: Path) -> None:
     scores = run(sets).sets[0].scores
     expected = frechet_distance(moments_by_hand(batch(0)), moments_by_hand(batch(100)))
-    assert scores.fid == pytest.approx(expected, rel=1e-6)
+    assert scores.fid == pytest.approx(expected, rel=1e-5)  # features round differently in batches of another size
     assert (scores.samples, scores.references) == (6, 6)
     assert scores.precision_recall is not None
     assert scores.sfid is None

@@ -6,7 +6,9 @@ Process r of n takes samples r, r + n, r + 2n … A process that fails ends all 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -14,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from bsq.errors import BsqError, EvaluationError
 
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 Found = TypeVar("Found", bound="Sum", covariant=True)
 
 
@@ -67,7 +70,8 @@ def measure(work: Work[Found], processes: int, total: int, on_sample: Callable[[
             ours, theirs = context.Pipe(duplex=False)
             arguments = (theirs, work, number, count)
             process = context.Process(target=begin, args=arguments, name=f"evaluate-{number}", daemon=True)
-            process.start()
+            with one_blas_thread():
+                process.start()
             theirs.close()
             running[ours] = number, process
         return _gather(running, count, total, on_sample)
@@ -77,6 +81,22 @@ def measure(work: Work[Found], processes: int, total: int, on_sample: Callable[[
         for connection, (_, process) in running.items():
             process.join()
             connection.close()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Processes started here multiply numpy's matrices on one thread each, unless the user has set another number.
+
+    OpenBLAS's threads wait for each other without sleeping: in as many processes as there are cores, the threads that
+    wait can keep those that they wait for from running for minutes.
+    """
+    given = os.environ.get(BLAS_THREADS)
+    os.environ[BLAS_THREADS] = given or "1"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[BLAS_THREADS]
 
 
 def _gather(

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bsq.layers.fused_frames import FusedFrames
 from bsq.layers.past import Past
 from bsq.layers.positions import Rotary
 
@@ -58,14 +59,24 @@ def attend_frame_by_frame(
 
     `seen` broadcastable to (n, heads, S, S): which places see each other.
     """
+    if _trains_on_fused_kernel(queries, keys, values):
+        added = None if seen is None else torch.zeros_like(seen, dtype=queries.dtype).masked_fill(~seen, -torch.inf)
+        mixed: Tensor = FusedFrames.apply(queries, keys, values, added, frames, window_frames or frames)
+        return mixed
     places = queries.shape[2] // frames
-    mixed = []
+    parts = []
     for t in range(frames):
         first = 0 if window_frames is None else max(0, t + 1 - window_frames)
         now, sight = slice(t * places, (t + 1) * places), slice(first * places, (t + 1) * places)
         mask = _over_frames(seen, 1, t + 1 - first)
-        mixed.append(attend(queries[:, :, now], keys[:, :, sight], values[:, :, sight], mask))
-    return torch.cat(mixed, dim=2)
+        parts.append(attend(queries[:, :, now], keys[:, :, sight], values[:, :, sight], mask))
+    return torch.cat(parts, dim=2)
+
+
+def _trains_on_fused_kernel(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
+    """Whether a gradient is wanted where CPUs attend by the fused kernel (not in bfloat16: see `attend`)."""
+    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (queries, keys, values))
+    return wanted and queries.device.type == "cpu" and queries.dtype in (torch.float32, torch.float64)
 
 
 def attend_masked(

@@ -3,14 +3,15 @@
 Quality is the encoder's constant rate factor (CRF), negative so that larger is better. Frames are converted to YUV by
 BT.709 in limited range, and back by what the stream says of itself. Sides are made even, and at least 64 pixels (the
 least of SVT-AV1), by repeating the last row and column; these are cut off again. One clip is one run of the encoder,
-with key frames where the encoder itself sets them.
+with key frames where the encoder itself sets them. Where a side is a single coding tree unit of 64, x265 (4.2) writes
+different streams from run to run; there it gets units of 32.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
@@ -92,6 +93,7 @@ class Way:
     options: dict[str, str]
     factors: tuple[float, ...]
     strip: Callable[[bytes], bytes]
+    small: dict[str, str] = field(default_factory=dict)  # options in place of these where a side is at most LEAST_SIDE
 
 
 class RivalCodec:
@@ -152,7 +154,8 @@ class RivalCodec:
         context.color_range, context.colorspace = LIMITED, MATRIX
         context.color_primaries, context.color_trc = MATRIX, MATRIX
         context.thread_count = self._threads
-        context.options = {**self._way.options, "crf": f"{-quality:g}"}
+        small = self._way.small if min(height, width) <= LEAST_SIDE else {}
+        context.options = {**self._way.options, **small, "crf": f"{-quality:g}"}
         return context
 
 
@@ -180,7 +183,8 @@ def rival_codec(settings: AnyVideoCodecSettings, threads: int = 1) -> RivalCodec
             )
             words = f"preset {preset}, {_count(b_frames)}, {chroma}"
             options = {"preset": preset, "x265-params": inner}
-            way = Way("libx265", "hevc", PIXELS[chroma], options, _quarters(51), without_hevc_messages)
+            small = {"x265-params": f"{inner}:ctu=32"}
+            way = Way("libx265", "hevc", PIXELS[chroma], options, _quarters(51), without_hevc_messages, small)
             return RivalCodec("x265", "H.265 (x265)", words, way, threads)
         case Vp9Settings(speed=speed, subsampling=chroma):
             options = {"b": "0", "deadline": "good", "cpu-used": str(speed)}
