@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from bsq.codec import video
 from bsq.codec.groups import GroupReader
 from bsq.codec.header import Limits
 from bsq.codec.measure import inspect
@@ -139,6 +140,25 @@ def test_bits_priors_and_counts(tiny_tokenizer: Tokenizer, prior: Prior, count: 
     assert (info.kind, info.frames, info.kept) == ("video", count, 2)
     assert info.frames_per_group == (GROUP if count > GROUP else None)
     assert len(unpacked(data, tiny_tokenizer)) == count
+
+
+@pytest.mark.parametrize(("still", "smallest"), [(True, "adaptive"), (False, "uniform")])
+def test_of_several_priors_the_smallest_stream_is_written(
+    tiny_tokenizer: Tokenizer, still: bool, smallest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A still film teaches the adaptive prior; of a few tokens it learns nothing."""
+    monkeypatch.setattr(video, "priors_for", lambda model: (UniformPrior(), AdaptivePrior(), UniformPrior()))
+    frames = [film(1)[0]] * 9 if still else film(1, 8, 8)
+    target = io.BytesIO()
+    compress_video(frames, RATE, target, tiny_tokenizer)
+    made = {prior.name: packed(tiny_tokenizer, frames, prior, frames_per_group=24) for prior in both()}
+    assert target.getvalue() == made[smallest] == min(made.values(), key=len)
+    assert len(made["adaptive"]) != len(made["uniform"])
+    assert_same(unpacked(target.getvalue(), tiny_tokenizer), unpacked(made["uniform"], tiny_tokenizer))
+
+
+def both() -> tuple[Prior, Prior]:
+    return AdaptivePrior(), UniformPrior()
 
 
 def test_models_whose_frames_see_later_ones() -> None:

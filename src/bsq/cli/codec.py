@@ -96,7 +96,13 @@ def encode(
         int | None, typer.Option("--bits", "-b", metavar="K", help="Keep the first K bits of each code; default: all.")
     ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Bundled name, folder or hub id.")] = "biscuit-s",
-    prior: Annotated[PriorChoice, typer.Option("--prior", help="What drives the entropy coder.")] = PriorChoice.auto,
+    prior: Annotated[
+        PriorChoice,
+        typer.Option(
+            "--prior",
+            help="What drives the entropy coder; auto: of pictures the learned one, of videos the best.",
+        ),
+    ] = PriorChoice.auto,
     target_bpp: Annotated[
         float | None,
         typer.Option("--target-bpp", metavar="X", help="Keep as many bits as fit into X bits per pixel of file."),
@@ -137,7 +143,8 @@ def encode(
     if prior is PriorChoice.auto and (note := foreign_prior(tokenizer)):
         say(f"note: {note}; the adaptive prior takes its place")
     rate = None if frame_rate is None else read_rate(frame_rate)
-    videos = VideoEncoding(tokenizer, bits, chosen, group, rate, limit, check, force)
+    of_videos = None if prior is PriorChoice.auto else chosen
+    videos = VideoEncoding(tokenizer, bits, of_videos, group, rate, limit, check, force)
 
     def work(job: Job, watcher: Watcher) -> Done:
         check_free(job.target, force)

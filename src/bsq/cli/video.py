@@ -61,11 +61,11 @@ def read_moment(text: str | None) -> Moment | None:
 
 @dataclass(frozen=True)
 class VideoEncoding:
-    """How videos are encoded."""
+    """How videos are encoded; `prior` is None where the smallest stream decides."""
 
     tokenizer: Tokenizer
     bits: int | None
-    prior: Prior
+    prior: Prior | None
     frames_per_group: int | None
     frame_rate: Fraction | None
     max_pixels: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -35,15 +35,17 @@ GROUP = 255  # in place of a form: a group begins
 
 
 class WaitingChunks:
-    """Chunks that wait for their stream's header. To be closed after use."""
+    """Chunks that wait for their stream's header; `size` is what they take. To be closed after use."""
 
     def __init__(self, folder: Path | None) -> None:
+        self.size = 0
         self._file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=None if folder is None else str(folder))  # noqa: SIM115
 
     def begin_group(self) -> None:
         self._file.write(RECORD.pack(GROUP, 0, 0))
 
     def add(self, form: Form, steps: int, payload: bytes) -> None:
+        self.size += RECORD.size + len(payload)
         self._file.write(RECORD.pack(form.value, steps, len(payload)) + payload)
 
     def move_to(self, writer: ContainerWriter) -> None:
@@ -63,25 +65,27 @@ class WaitingChunks:
 class GroupWriter:
     """Codes of one group after another → a stream. To be used in a `with` block.
 
-    `info` describes a full group; only the last may have fewer frames. Chunks wait in a file in `folder` (default:
-    where temporary files go).
+    `info` describes a full group; only the last may have fewer frames. Of several priors all code every group, and the
+    stream is that of the one that made it smallest. Chunks wait in a file a prior in `folder` (default: where temporary
+    files go).
     """
 
-    def __init__(self, info: StreamInfo, prior: Prior, folder: Path | None = None) -> None:
+    def __init__(self, info: StreamInfo, priors: Sequence[Prior], folder: Path | None = None) -> None:
         """Raises CodesError where the description contradicts itself, or is not of a video's group."""
         check_info(info, CodesError)
         assert info.frame_rate is not None
         assert info.frames_per_group is None
-        self._info, self._prior = info, prior
+        self._info = info
         self._digest = hashlib.sha256()
         self._frames = 0
-        self._waiting = WaitingChunks(folder)
+        self._waiting = [(prior, WaitingChunks(folder)) for prior in priors]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._waiting.close()
+        for _, chunks in self._waiting:
+            chunks.close()
 
     def add(self, codes: Codes) -> None:
         """The next group: (1, T, h, w, kept), T as described, or less in the last group."""
@@ -90,7 +94,8 @@ class GroupWriter:
         fits = codes.shape[0] == 1 and codes.shape[2:] == wanted[2:] and 1 <= codes.shape[1] <= grid.frames
         if not fits or codes.radices != info.kept_radices or self._frames % grid.frames:
             raise CodesError(f"a group must have codes {wanted}, fewer frames only in the last one; got {codes.shape}")
-        write_group(codes, self._prior, self._waiting)
+        for prior, chunks in self._waiting:
+            write_group(codes, prior, chunks)
         self._digest.update(bytes.fromhex(codes.hash()))
         self._frames += codes.shape[1]
 
@@ -99,9 +104,9 @@ class GroupWriter:
         size = self._info.frames
         info = replace(self._info, frames=self._frames, frames_per_group=size if size < self._frames else None)
         check_info(info, CodesError)
-        prior = self._prior
+        prior, chunks = min(self._waiting, key=lambda one: one[1].size)
         writer = ContainerWriter(Header(info, prior.name, bytes(prior.identity), prior.portable), target)
-        self._waiting.move_to(writer)
+        chunks.move_to(writer)
         writer.finish(self._digest.digest()[:DIGEST_BYTES])
         return info
 

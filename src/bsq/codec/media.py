@@ -34,7 +34,7 @@ def compress(
     max_bytes: int | None = None,
 ) -> bytes:
     """A picture, or a video's file → the bytes of a `.bsq` stream. Arguments and errors are those of
-    `bsq.codec.picture.compress`; a video has no `max_bytes`.
+    `bsq.codec.picture.compress`; a video has no `max_bytes`, and its default prior is the one of `compress_video`.
     """
     if isinstance(source, np.ndarray):
         return pictures.compress(source, tokenizer, bits, prior, max_bytes)

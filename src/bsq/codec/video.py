@@ -46,7 +46,8 @@ def compress_video(
         frames: uint8 (H, W, 3), all of one size; as many as there are.
         frame_rate: frames a second.
         target: a binary file, written once, front to back, when the last frame was taken; it need not be searchable.
-        tokenizer, bits, prior: as `compress` takes them.
+        tokenizer, bits: as `compress` takes them.
+        prior: what drives the entropy coder; default: of `priors_for`, the one that makes the stream smallest.
         frames_per_group: what can be decoded without what is before it, 1 or more; default: `usual_group`.
 
     Raises:
@@ -66,7 +67,8 @@ def compress_video(
     codes = next(groups)
     picture = describe(model, first.shape[0], first.shape[1], codes.length)
     info = replace(picture, frames=length, frame_rate=rate)
-    with GroupWriter(info, prior or priors_for(model)[0], folder_of(target)) as writer:
+    priors = priors_for(model)[:-1] if prior is None else (prior,)  # the last, uniform, never makes it smaller
+    with GroupWriter(info, priors, folder_of(target)) as writer:
         for group in chain([codes], groups):
             writer.add(group)
         return writer.finish(target)
