@@ -82,13 +82,11 @@ def tables(data: Data, models: dict[str, Path]) -> list[Task]:
     if data.photos is not None:
         ours = [f"{SMALL}@{bits}" for bits in (9, 18, 36)]
         trained = named(models, ("bsq-18", "lfq-18", "fsq-18", "kl-18", "bsq-10", "vq-10", "fsq-10", "lfq-10"))
-        codecs = [f"webp@as:{SMALL}@18", f"avif@as:{SMALL}@18"]
-        timed = [f"{SMALL}@18", *named(models, ("bsq-18",)), "diffusers:random-sd-vae", *codecs]
-        beside = ("--compare", "published")
+        beside = ["diffusers:random-sd-vae", f"webp@as:{SMALL}@18", f"avif@as:{SMALL}@18"]
+        more = ("--compare", "published", "--timed", "1")
         found += [
-            evaluation("reconstruction", "imagenet-256", [*ours, *trained, *codecs], data.photos, *beside),
-            evaluation("quantizers", "imagenet-128", [*trained, *ours], data.photos, *beside),
-            evaluation("speed", "imagenet-256", timed, data.photos, "--first", "8", "--timed", "1"),
+            evaluation("reconstruction", "imagenet-256", [*ours, *trained, *beside], data.photos, *more),
+            evaluation("quantizers", "imagenet-128", [*trained, *ours], data.photos, "--compare", "published"),
         ]
     if data.kodak is not None:
         trained = named(models, ("lfq-18", "vq-10", "fsq-18", "bsq-18"))
