@@ -65,7 +65,7 @@ class TrainingError(BsqError):
 
 
 class EvaluationError(BsqError):
-    """An evaluation cannot go on (a process was ended)."""
+    """An evaluation cannot go on: one of its processes failed or was ended from outside."""
 
     exit_code = 9
 

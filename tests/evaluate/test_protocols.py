@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from bsq.errors import MediaError, SettingsError
-from bsq.evaluate.protocols import PROTOCOLS, Protocol, central, chosen_protocol
+from bsq.evaluate.protocols import OF_RECONSTRUCTIONS, PROTOCOLS, Protocol, central, chosen_protocol
 
 
 @pytest.mark.parametrize("resize", ["bilinear", "bicubic", "lanczos"])
@@ -64,6 +64,14 @@ def test_a_changed_protocol_says_so_and_has_no_published_rows() -> None:
 def test_what_cannot_be_asked_for(name: str, changes: list[str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         chosen_protocol(name, changes)
+
+
+def test_what_no_measure_reads_cannot_be_asked_for() -> None:
+    for unread in OF_RECONSTRUCTIONS:
+        value = "uint8" if unread == "rounding" else "2"
+        with pytest.raises(SettingsError, match=f"{unread} changes nothing"):
+            chosen_protocol("native", [f"{unread}={value}"], OF_RECONSTRUCTIONS)
+        assert chosen_protocol("native", [f"{unread}={value}"]) != chosen_protocol("native")
 
 
 @pytest.mark.parametrize("changes", [["resize=lanczos"], ["short_side=64"], ["crop=0"], ["sharpness=3"]])

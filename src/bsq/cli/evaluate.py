@@ -196,9 +196,9 @@ def generation(
     from bsq.evaluate.generated import generation_report
     from bsq.evaluate.generation import GenerationSettings, evaluate_generation
     from bsq.evaluate.lines import Form
-    from bsq.evaluate.protocols import chosen_protocol
+    from bsq.evaluate.protocols import OF_RECONSTRUCTIONS, chosen_protocol
 
-    chosen = chosen_protocol(protocol, changes or ())
+    chosen = chosen_protocol(protocol, changes or (), OF_RECONSTRUCTIONS)
     beside = published_lines(compare, Form.GENERATION, chosen)
     settings = GenerationSettings(
         samples=tuple(samples),
@@ -228,12 +228,13 @@ def reference(
 ) -> None:
     """Write a reference batch as guided-diffusion's suite reads it."""
     from bsq.data.files import Existing
-    from bsq.evaluate.protocols import chosen_protocol
+    from bsq.evaluate.protocols import OF_RECONSTRUCTIONS, chosen_protocol
     from bsq.evaluate.reference import write_reference
 
+    chosen = chosen_protocol(protocol, changes or (), OF_RECONSTRUCTIONS)
     existing = Existing.REPLACE if force else Existing.REFUSE
     with counting(str(output)) as told:
-        count = write_reference(tuple(data), chosen_protocol(protocol, changes or ()), features, output, existing, told)
+        count = write_reference(tuple(data), chosen, features, output, existing, told)
     say(f"wrote {output}: {count} pictures")
 
 
@@ -253,12 +254,13 @@ def measure(
     output: Path,
     form: Form,
 ) -> None:
-    from bsq.evaluate.protocols import chosen_protocol
+    from bsq.evaluate import lines
+    from bsq.evaluate.protocols import OF_CLIPS, chosen_protocol
     from bsq.evaluate.run import evaluate as run
     from bsq.evaluate.settings import EvaluationSettings
     from bsq.evaluate.tables import report_of
 
-    chosen = chosen_protocol(protocol, changes or ())
+    chosen = chosen_protocol(protocol, changes or (), () if form is lines.Form.VIDEO else OF_CLIPS)
     beside = published_lines(compare, form, chosen)
     settings = EvaluationSettings.model_validate(asked | {"protocol": chosen})
     with counting(", ".join(settings.data)) as told:

@@ -127,11 +127,18 @@ FOLLOWING = ("name", "published")
 """What a changed protocol does not take from the command line, so that its results cannot pass for another's."""
 
 
-def chosen_protocol(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Protocol:
+OF_CLIPS = ("frames", "frame_rate")
+"""What no protocol of pictures reads."""
+OF_RECONSTRUCTIONS = (*OF_CLIPS, "rounding")
+"""What no protocol of given pictures reads: they have 8 bits."""
+
+
+def chosen_protocol(name: str, overrides: list[str] | tuple[str, ...] = (), unread: tuple[str, ...] = ()) -> Protocol:
     """A ready-made protocol with "resize=bicubic" or "protocol.crop=64" in place of its own values.
 
-    Its name and published rows cannot be set: they follow from the values. Raises SettingsError for a name that
-    there is not, and for a field without a value; pydantic's ValidationError else.
+    Its name and published rows cannot be set: they follow from the values; nor can what is `unread` by the measures to
+    be taken. Raises SettingsError for a name that there is not, and for a field without a value; pydantic's
+    ValidationError else.
     """
     if name not in PROTOCOLS:
         raise SettingsError(f"no protocol {name!r}; there are {', '.join(PROTOCOLS)}")
@@ -142,6 +149,8 @@ def chosen_protocol(name: str, overrides: list[str] | tuple[str, ...] = ()) -> P
             raise SettingsError(f"--set takes FIELD=VALUE, as in resize=bicubic; got {text!r}")
         if field in FOLLOWING:
             raise SettingsError(f"a protocol's {field} follows from its values and cannot be set; got {text!r}")
+        if field in unread:
+            raise SettingsError(f"{field} changes nothing that is measured here; got {text!r}")
         try:
             changes[field] = yaml.safe_load(value)
         except yaml.YAMLError as error:
