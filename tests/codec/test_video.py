@@ -147,7 +147,7 @@ def test_of_several_priors_the_smallest_stream_is_written(
     tiny_tokenizer: Tokenizer, still: bool, smallest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A still film teaches the adaptive prior; of a few tokens it learns nothing."""
-    monkeypatch.setattr(video, "priors_for", lambda model: (UniformPrior(), AdaptivePrior(), UniformPrior()))
+    monkeypatch.setattr(video, "smallest_of", lambda model: (UniformPrior(), AdaptivePrior()))
     frames = [film(1)[0]] * 9 if still else film(1, 8, 8)
     target = io.BytesIO()
     compress_video(frames, RATE, target, tiny_tokenizer)

@@ -83,7 +83,7 @@ class GroupWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *raised: object) -> None:
         for _, chunks in self._waiting:
             chunks.close()
 

@@ -105,6 +105,11 @@ def priors_for(model: Tokenizer) -> tuple[Prior, ...]:
     return untrained if learned is None else (learned, *untrained)
 
 
+def smallest_of(model: Tokenizer) -> tuple[Prior, ...]:
+    """The priors one of which makes a video's stream smallest: all but the uniform one."""
+    return priors_for(model)[:-1]
+
+
 def prior_called(name: str, model: Tokenizer) -> Prior:
     """ "auto" (the best there is), "learned", "adaptive" or "raw", for this tokenizer. Raises SettingsError."""
     match name:

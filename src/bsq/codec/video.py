@@ -23,7 +23,7 @@ from bsq.codec.groups import GroupReader, GroupWriter
 from bsq.codec.header import MAX_SIZE, Limits, StreamInfo
 from bsq.codec.picture import describe
 from bsq.codec.recover import Fill, complete
-from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_for, usual_group
+from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_for, smallest_of, usual_group
 from bsq.codec.stream import DecodedStream, choose_prior
 from bsq.data.pictures import to_uint8
 from bsq.errors import MediaError, SettingsError, TruncatedStreamError
@@ -47,7 +47,7 @@ def compress_video(
         frame_rate: frames a second.
         target: a binary file, written once, front to back, when the last frame was taken; it need not be searchable.
         tokenizer, bits: as `compress` takes them.
-        prior: what drives the entropy coder; default: of `priors_for`, the one that makes the stream smallest.
+        prior: what drives the entropy coder; default: of `smallest_of`, the one that makes the stream smallest.
         frames_per_group: what can be decoded without what is before it, 1 or more; default: `usual_group`.
 
     Raises:
@@ -67,7 +67,7 @@ def compress_video(
     codes = next(groups)
     picture = describe(model, first.shape[0], first.shape[1], codes.length)
     info = replace(picture, frames=length, frame_rate=rate)
-    priors = priors_for(model)[:-1] if prior is None else (prior,)  # the last, uniform, never makes it smaller
+    priors = smallest_of(model) if prior is None else (prior,)
     with GroupWriter(info, priors, folder_of(target)) as writer:
         for group in chain([codes], groups):
             writer.add(group)

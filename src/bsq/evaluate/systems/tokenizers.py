@@ -87,6 +87,7 @@ class FileSystem(TokenizerSystem):
         self._prior = priors_for(model)[0]
         self.currency = "file bits"
         self.description += f", {self._prior.name} prior {bytes(self._prior.identity).hex()}"
+        self.description += " (of clips the one that makes the file smallest)"
 
     def reconstruct(self, pixels: Tensor) -> Reconstructed:
         files = [self._through_file(clip) for clip in one_by_one(pixels)]
@@ -103,7 +104,7 @@ class FileSystem(TokenizerSystem):
             again = [decompress(data, self.model, priors=(self._prior,))]
         else:
             file = io.BytesIO()
-            compress_video(frames, RATE, file, self.model, self.bits, self._prior)
+            compress_video(frames, RATE, file, self.model, self.bits)
             data = file.getvalue()
-            again = list(decompress_video(file, self.model, priors=(self._prior,)).frames)
+            again = list(decompress_video(file, self.model).frames)
         return clip_of(torch.cat([to_pixels(frame) for frame in again])), 8.0 * len(data)
