@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from typing import Any
 
@@ -67,6 +68,15 @@ def test_x265_writes_the_same_twice(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 60, (6, *size, 3)).astype(np.uint8)
     clip, codec = Clip("noise", noise + moving(*size, count=6).frames // 2, Fraction(10)), rival_codec(X265Settings())
     assert len({codec.encode(clip, -26) for _ in range(12)}) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="only Linux tells")
+@pytest.mark.parametrize("settings", CODECS, ids=lambda s: s.kind)
+def test_no_encoder_keeps_a_priority_of_its_own(settings: Any) -> None:
+    """As root, SVT-AV1 would leave the thread with a real-time one."""
+    before = os.sched_getscheduler(0)
+    rival_codec(settings).encode(moving(count=2), -30)
+    assert os.sched_getscheduler(0) == before
 
 
 @pytest.mark.parametrize("settings", CODECS, ids=lambda s: s.kind)

@@ -10,7 +10,8 @@ different streams from run to run; there it gets units of 32.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
@@ -121,12 +122,13 @@ class RivalCodec:
         os.environ.setdefault("SVT_LOG", "1")  # else it writes its settings to stderr
         context = self._context(clip, quality)
         try:
-            packets = []
-            for number, frame in enumerate(clip.frames):
-                raw = self._av.VideoFrame.from_ndarray(padded(frame), format="rgb24")
-                raw.pts, raw.time_base = number, 1 / clip.rate
-                packets += context.encode(to_yuv(raw, self._way.pixels))
-            packets += context.encode(None)
+            with same_priority():
+                packets = []
+                for number, frame in enumerate(clip.frames):
+                    raw = self._av.VideoFrame.from_ndarray(padded(frame), format="rgb24")
+                    raw.pts, raw.time_base = number, 1 / clip.rate
+                    packets += context.encode(to_yuv(raw, self._way.pixels))
+                packets += context.encode(None)
         except (self._av.FFmpegError, ValueError) as error:
             height, width = clip.size
             raise MediaError(f"{self.label} cannot hold {clip.name}, {width}×{height}: {error}") from error
@@ -157,6 +159,20 @@ class RivalCodec:
         small = self._way.small if min(height, width) <= LEAST_SIDE else {}
         context.options = {**self._way.options, **small, "crf": f"{-quality:g}"}
         return context
+
+
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """The thread leaves with the priority that it came with: SVT-AV1 makes it a real-time one where it may (root)."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, priority)
 
 
 def padded(frame: np.ndarray) -> np.ndarray:
