@@ -30,6 +30,7 @@ FLOORS = (
     "metrics",
     "prior",
     "models",
+    "autoencoder",
     "checkpoint",
     "tokenizer",
     "streaming",

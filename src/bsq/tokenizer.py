@@ -137,7 +137,7 @@ class Tokenizer(
             numbers.
         """
         self._check_discrete()
-        return self._encode_frames(pixels, None, None if bits is None else self._check_bits(bits))
+        return self._encode_frames(pixels, None, None if bits is None else self.check_bits(bits))
 
     @torch.no_grad()
     def decode(self, codes: Codes, size: tuple[int, int] | None = None, kept: Tensor | None = None) -> Tensor:
@@ -175,7 +175,7 @@ class Tokenizer(
         """
         self._check_discrete()
         _check_causal(self.settings.encoder, "encoder")
-        kept = None if bits is None else self._check_bits(bits)
+        kept = None if bits is None else self.check_bits(bits)
         return StreamEncoder(lambda pixels, past: self._encode_frames(pixels, past, kept))
 
     def stream_decoder(self, size: tuple[int, int] | None = None) -> StreamDecoder:
@@ -244,7 +244,8 @@ class Tokenizer(
                 f"a {self.settings.quantizer.kind} tokenizer has a continuous latent and makes no codes"
             )
 
-    def _check_bits(self, bits: int) -> int:
+    def check_bits(self, bits: int) -> int:
+        """`bits` as a number of digits that this tokenizer can keep. Raises SettingsError."""
         try:
             kept = whole_number(bits)
         except TypeError:
