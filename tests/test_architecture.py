@@ -26,6 +26,7 @@ FLOORS = (
     "bulk",
     "train",
     "generate",
+    "export",
     "codec",
     "metrics",
     "prior",
