@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-import bsq
+from bsq import __version__
 from bsq.codes import Codes
 from bsq.errors import CheckpointError, MissingDependencyError, SettingsError
 from bsq.export.networks import PictureDecoder, PictureEncoder
@@ -182,7 +182,7 @@ def describe(tokenizer: Tokenizer, format: Format, size: tuple[int, int] | None)
         radices=tokenizer.radices,
         size=size,
         least_side=max([patch + 1, *(window * patch + 1 for window in windows)]),
-        bsq=bsq.__version__,
+        bsq=__version__,
         torch=torch.__version__,
     )
 
