@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 WORKERS ?= 2
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-slow bench results lint clean
+.PHONY: demo test test-slow bench results lint docs clean
 .DEFAULT_GOAL := test
 
 # .dev holds all that .examples does, and takes its place: an install that breaks off leaves neither.
@@ -32,6 +32,9 @@ MODELS ?= runs/compare
 results: $(VENV)/.dev       ## every table that can be measured here: make results DATA=folder MODELS=folder
 	$(BIN)/python examples/results.py --data $(DATA) --models $(MODELS) --processes $(WORKERS) -o out/results
 
+docs: $(VENV)/.docs         ## the site, in out/site/; a broken link is an error
+	$(BIN)/python -m mkdocs build --strict
+
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -47,4 +50,8 @@ $(VENV)/.examples: $(VENV)/.made pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	rm -f $(VENV)/.dev $(VENV)/.examples
 	$(PIP) -e '.[dev]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) -e '.[docs]'
 	touch $@

@@ -12,16 +12,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bsq.autoencoder import Autoencoder
     from bsq.checkpoint import load
     from bsq.codec.media import compress, decompress
     from bsq.codes import Codes
     from bsq.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
-__all__ = ["Codes", "Tokenizer", "__version__", "compress", "decompress", "load"]
+__all__ = ["Autoencoder", "Codes", "Tokenizer", "__version__", "compress", "decompress", "load"]
 
 # Torch takes seconds to import; `bsq --help` and `bsq.__version__` must not wait for it (PEP 562).
 _HOMES = {
+    "Autoencoder": "bsq.autoencoder",
     "Codes": "bsq.codes",
     "Tokenizer": "bsq.tokenizer",
     "compress": "bsq.codec.media",

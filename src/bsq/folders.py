@@ -28,6 +28,7 @@ from bsq.settings import Settings
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
+PRIOR_FILES = "prior.safetensors", "prior.json"  # what `bsq.prior.freeze` writes beside a tokenizer
 SHOWN = 8
 
 S = TypeVar("S", bound=Settings)
@@ -63,6 +64,32 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def copy_prior(origin: Path | None, folder: Path, code_hash: str) -> None:
+    """The prior in the folder `origin`, if there is one for codes of that hash, goes into `folder` too."""
+    if origin is None:
+        return
+    files = [origin / name for name in PRIOR_FILES]
+    try:
+        belongs = json.loads(files[1].read_text(encoding="utf-8")).get("code_hash") == code_hash
+    except (OSError, ValueError, AttributeError):  # no record of a prior, or none that can be read
+        return
+    if belongs and files[0].is_file():
+        for path in files:
+            shutil.copyfile(path, folder / path.name)
+
+
+def card_of(origin: Path | None, tensors: Mapping[str, Tensor]) -> str | None:
+    """The model card in the folder `origin`, if there is one and `tensors` are the folder's to the last bit."""
+    if origin is None or not (origin / CARD_FILE).is_file():
+        return None
+    try:
+        there = read_tensors(origin)
+    except CheckpointError:  # gone, or written over by something else
+        return None
+    same = there.keys() == tensors.keys() and all(torch.equal(there[name], tensors[name].cpu()) for name in there)
+    return (origin / CARD_FILE).read_text(encoding="utf-8") if same else None
 
 
 @contextmanager

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from pydantic import Field
-from safetensors.torch import save
 from torch import Tensor, nn
 
+from bsq.card import ModelFacts
 from bsq.codes import Codes
 from bsq.errors import CodesError, SettingsError, ShapeError
-from bsq.folders import WEIGHTS_FILE, check_claim, check_fit, download, read_settings, read_tensors, rewriting
+from bsq.folders import check_claim, check_fit, download, read_settings, read_tensors
+from bsq.hub import HubModel
 from bsq.pixels import as_clip, check_range, check_size, pad_to
 from bsq.quantizers import KL, QuantizerSettings, build_quantizer
 from bsq.quantizers.base import Quantized
@@ -56,12 +56,8 @@ class Reconstruction:
 
 class Tokenizer(
     nn.Module,
-    PyTorchModelHubMixin,
+    HubModel,
     coders={TokenizerSettings: (lambda s: s.model_dump(mode="json"), lambda d: TokenizerSettings.model_validate(d))},
-    library_name="bsq",
-    tags=["image-tokenizer", "binary-spherical-quantization"],
-    repo_url="",
-    license="mit",
 ):
     """A visual tokenizer.
 
@@ -137,7 +133,7 @@ class Tokenizer(
             numbers.
         """
         self._check_discrete()
-        return self._encode_frames(pixels, None, None if bits is None else self._check_bits(bits))
+        return self._encode_frames(pixels, None, None if bits is None else self.check_bits(bits))
 
     @torch.no_grad()
     def decode(self, codes: Codes, size: tuple[int, int] | None = None, kept: Tensor | None = None) -> Tensor:
@@ -175,7 +171,7 @@ class Tokenizer(
         """
         self._check_discrete()
         _check_causal(self.settings.encoder, "encoder")
-        kept = None if bits is None else self._check_bits(bits)
+        kept = None if bits is None else self.check_bits(bits)
         return StreamEncoder(lambda pixels, past: self._encode_frames(pixels, past, kept))
 
     def stream_decoder(self, size: tuple[int, int] | None = None) -> StreamDecoder:
@@ -244,7 +240,8 @@ class Tokenizer(
                 f"a {self.settings.quantizer.kind} tokenizer has a continuous latent and makes no codes"
             )
 
-    def _check_bits(self, bits: int) -> int:
+    def check_bits(self, bits: int) -> int:
+        """`bits` as a number of digits that this tokenizer can keep. Raises SettingsError."""
         try:
             kept = whole_number(bits)
         except TypeError:
@@ -253,18 +250,19 @@ class Tokenizer(
             raise SettingsError(f"bits must be 1 to {len(self.radices)} for this tokenizer, got {bits!r}")
         return kept
 
-    def save_pretrained(
-        self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **options: Any
-    ) -> str | None:
-        """The hub's door, and its `options`. A model already in the folder stays as it is until this one is whole."""
-        folder = Path(save_directory)
-        with rewriting(folder) as draft:
-            super().save_pretrained(draft, model_card_kwargs=options.get("model_card_kwargs"))
-        return str(self.push_to_hub(repo_id or folder.name, **options)) if push_to_hub else None
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        (save_directory / WEIGHTS_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))  # an OSError if it fails
+    def facts(self, name: str) -> ModelFacts:
+        """What a card says of this model under that name."""
+        sides = (self.settings.encoder, self.settings.decoder)
+        return ModelFacts(
+            name=name,
+            kind=self.settings.quantizer.kind,
+            patch=self.patch,
+            radices=self.radices,
+            video=any(side.window_frames != 1 for side in sides),
+            parameters=sum(parameter.numel() for parameter in self.parameters()),
+            bodies=" and ".join(f"{side.depth} blocks of width {side.width}" for side in sides),
+            code_hash=self.code_hash,
+        )
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str | Path, **options: Any) -> Self:
@@ -275,6 +273,7 @@ class Tokenizer(
         tokenizer = cls(settings)
         check_fit(tokenizer, tensors, str(folder))
         tokenizer.load_state_dict(tensors)
+        tokenizer.origin = folder
         return tokenizer.eval()
 
 

@@ -21,8 +21,8 @@ from bsq.errors import BsqError, SettingsError
 INTERNAL = 70  # EX_SOFTWARE
 INTERRUPTED = 130  # 128 + SIGINT
 READER_GONE = 141  # 128 + SIGPIPE
+RICH_GAVE_UP = 1  # rich, which prints the help, ends the process itself when nobody reads
 NO_MEMORY = re.compile("(can't|cannot) allocate memory|out of memory")  # PyTorch has no error of its own on CPUs
-NOBODY_READS = (BrokenPipeError, SystemExit)  # rich, which prints the help, ends the process itself, with 1
 
 
 class Verbs(TyperGroup):
@@ -57,7 +57,9 @@ def broken_off() -> Iterator[None]:
     except KeyboardInterrupt:
         say("interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except NOBODY_READS:
+    except (BrokenPipeError, SystemExit) as ended:
+        if isinstance(ended, SystemExit) and ended.code != RICH_GAVE_UP:
+            raise  # --install-completion and --show-completion end this way when they are done
         forget_output()
         raise typer.Exit(READER_GONE) from None
 

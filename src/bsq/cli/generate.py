@@ -69,20 +69,22 @@ def generate(
     ] = None,
     count: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 16,
     steps: Annotated[int, typer.Option("--steps", help="Looks of the network at a picture.")] = 12,
-    schedule: Annotated[ScheduleChoice, typer.Option("--schedule")] = ScheduleChoice.cosine,
+    schedule: Annotated[
+        ScheduleChoice, typer.Option("--schedule", help="How many tokens each step settles.")
+    ] = ScheduleChoice.cosine,
     order: Annotated[OrderChoice, typer.Option("--order", help="Which digits come first.")] = OrderChoice.confidence,
     noise: Annotated[float, typer.Option("--choice-temperature", help="Noise on the confidence.")] = 4.5,
     temperature: Annotated[float, typer.Option("--temperature", help="Of the values.")] = 1.0,
     guidance: Annotated[float, typer.Option("--guidance", help="Weight of the class; 0: as the model has it.")] = 2.0,
     ramp: Annotated[RampChoice, typer.Option("--ramp", help="How the weight rises.")] = RampChoice.linear,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the draws.")] = 0,
     first: Annotated[int, typer.Option("--first", min=0, help="Number of the first sample of the seed.")] = 0,
     edit: Annotated[str | None, typer.Option("--edit", metavar="PICTURE", help="Make a part of it anew.")] = None,
     mask: Annotated[str | None, typer.Option("--mask", metavar="PICTURE", help="White: make anew.")] = None,
     grow: Annotated[int | None, typer.Option("--grow", help="Tokens more on each side.")] = None,
     share: Annotated[float | None, typer.Option("--share", help="Share of tokens to forget.")] = None,
     damaged: Annotated[str | None, typer.Option("--repair", metavar="STREAM", help="A damaged .bsq.")] = None,
-    device: Annotated[str, typer.Option("--device")] = "cpu",
+    device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps …")] = "cpu",
     force: Annotated[bool, typer.Option("-f", "--force", help="Replace FILE.")] = False,
 ) -> None:
     """Make new pictures with a generator, or a part of one."""
