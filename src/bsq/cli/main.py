@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bsq import __version__
-from bsq.cli import bench_video, codec, convert, evaluate, examples, generate, info, tokenize, train
+from bsq.cli import bench_video, codec, convert, demo, evaluate, examples, generate, info, tokenize, train
 from bsq.cli.failures import Verbs
 
 EPILOG = """
@@ -61,6 +61,7 @@ app.command("tokenize", epilog=tokenize.EPILOG)(tokenize.tokenize)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
+app.command("demo", epilog=demo.EPILOG)(demo.demo)
 app.add_typer(evaluate.evaluate, name="evaluate")
 app.add_typer(bench_video.bench, name="bench")
 
