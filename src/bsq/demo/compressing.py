@@ -60,7 +60,7 @@ def lay_out(setup: Setup) -> None:
             told = gr.HTML(elem_id="told")
         with gr.Column(scale=3, min_width=480):
             slider = gr.ImageSlider(
-                label="Left and right of the line",
+                label=ORIGINAL + " | bsq",
                 format="png",
                 max_height=560,
                 elem_id="slider",
@@ -75,7 +75,7 @@ def lay_out(setup: Setup) -> None:
         with gr.Tab("The same bytes elsewhere"):
             table = gr.HTML(elem_id="rivals")
             gallery = gr.Gallery(
-                columns=5,
+                columns=6,
                 height="auto",
                 show_label=False,
                 object_fit="contain",
@@ -154,7 +154,7 @@ class Handlers:
         centre = len(frames) // 2
         pair = (view(work.material.frames[centre]), view(frames[centre]))
         left = gr.update(visible=not work.material.is_clip, choices=[ORIGINAL], value=ORIGINAL)
-        yield session, gr.update(value=pair), skip, left, *(skip,) * 6
+        yield session, gr.update(value=pair, label=ORIGINAL + " | bsq"), skip, left, *(skip,) * 6
         coded = code(work, kept)
         path = self.setup.scratch.write(f"{work.material.stem}.bsq", coded.stream)
         download = gr.update(value=path, interactive=True, label=f"Download {work.material.stem}.bsq")
@@ -197,7 +197,7 @@ class Handlers:
             other = rows[name].pixels if name in rows else None
         if ours is None or other is None:
             raise SettingsError(f"there is no {name} file of this picture")
-        return gr.update(value=(view(other), view(ours)))
+        return gr.update(value=(view(other), view(ours)), label=f"{name} | bsq")
 
     def _figures(self, work: Work, coded: Coded, frames: tuple[np.ndarray, ...] | None) -> str:
         height, width = work.material.size

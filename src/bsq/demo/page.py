@@ -6,6 +6,7 @@ Nothing is fetched from elsewhere: fonts are the reader's own, and gradio is tol
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ VISITORS = 8  # whose work is kept; the one that was away longest is forgotten
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
 FIXED_FONTS = ("ui-monospace", "Consolas", "DejaVu Sans Mono", "monospace")
 STYLE = """
-.gradio-container { max-width: 1440px !important; margin: 0 auto !important; }
+.gradio-container, .gradio-container > main, .gradio-container .contain { width: 100% !important; }
+.gradio-container > main { max-width: 1440px !important; margin: 0 auto !important; }
+.html-container { padding: 0 !important; }
 .bsq-head { display: flex; align-items: baseline; gap: 14px; flex-wrap: wrap; padding: 6px 2px 2px; }
 .bsq-head h1 { font-size: 30px; letter-spacing: -0.5px; margin: 0; }
 .bsq-head span { color: var(--body-text-color-subdued); font-size: 15px; }
@@ -36,9 +39,10 @@ STYLE = """
 .bsq-quiet { color: var(--body-text-color-subdued); font-size: 13px; line-height: 1.45; margin: 4px 0; }
 .bsq-empty { color: var(--body-text-color-subdued); padding: 18px 12px; text-align: center; border-radius: 10px;
   background: var(--background-fill-secondary); font-size: 14px; }
-.bsq-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
-.bsq-table td, .bsq-table th { padding: 5px 12px; text-align: right; border: 0;
-  border-bottom: 1px solid var(--border-color-primary); }
+.bsq-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px;
+  border: 0 !important; }
+.bsq-table td, .bsq-table th { padding: 5px 12px !important; text-align: right; border: 0 !important;
+  border-bottom: 1px solid var(--border-color-primary) !important; }
 .bsq-table td:first-child { text-align: left; }
 .bsq-table tr:nth-child(2) td { background: var(--primary-50); }
 .dark .bsq-table tr:nth-child(2) td { background: var(--background-fill-secondary); }
@@ -77,11 +81,11 @@ def build_page(setup: Setup) -> Any:
 
 
 def serve(setup: Setup, address: Address, open_browser: bool, on_start: Callable[[str], None]) -> None:
-    """Listen until interrupted; `on_start` is told the page's URL. Raises SettingsError for a port that is taken."""
+    """Listen until interrupted or ended; `on_start` is told the page's URL. Raises SettingsError for a port that is taken."""
     blocks, gr = build_page(setup), import_gradio()
     theme = gr.themes.Base(
         primary_hue="amber", neutral_hue="stone", font=FONTS, font_mono=FIXED_FONTS, radius_size="lg"
-    )
+    ).set(button_primary_text_color="*neutral_900", button_primary_text_color_hover="*neutral_900")
     try:
         _, url, _ = blocks.launch(
             server_name=address.host,
@@ -103,11 +107,17 @@ def serve(setup: Setup, address: Address, open_browser: bool, on_start: Callable
         )
     except OSError as error:
         place = address.host if address.port is None else f"{address.host}:{address.port}"
-        raise SettingsError(f"cannot listen at {place}: {error}; choose another --port or --host") from error
+        raise SettingsError(
+            f"cannot listen at {place}: the port is taken, or the name is none of this machine; choose another --port "
+            "or --host"
+        ) from error
+    ended = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: ended.set())  # so that uploads are cleared away
     try:
         on_start(url)
-        threading.Event().wait()
+        ended.wait()
     finally:
+        signal.signal(signal.SIGTERM, before)
         blocks.close(verbose=False)
 
 
