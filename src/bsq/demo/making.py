@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,9 +65,7 @@ def load_maker(folder: str, model: Tokenizer) -> Maker:
     return Maker(trained, model)
 
 
-def make(
-    maker: Maker, label: str, count: int, manner: Manner, tell: Callable[[int, int], None] = lambda done, all: None
-) -> list[np.ndarray]:
+def make(maker: Maker, label: str, count: int, manner: Manner) -> list[np.ndarray]:
     """So many new pictures, uint8 (H, W, 3); of a generator of clips, their first frames."""
     number, editor = maker.number(label), maker.editor(manner)
     none = editor.network.settings.classes
@@ -76,7 +73,6 @@ def make(
     for place in range(count):
         codes = editor.sampler.sample(torch.tensor([none if number is None else number]), manner.seed, place)
         pictures.append(to_uint8(maker.tokenizer.decode(codes)[:, :, 0]))
-        tell(place + 1, count)
     return pictures
 
 

@@ -81,7 +81,7 @@ def build_page(setup: Setup) -> Any:
 
 
 def serve(setup: Setup, address: Address, open_browser: bool, on_start: Callable[[str], None]) -> None:
-    """Listen until interrupted or ended; `on_start` is told the page's URL. Raises SettingsError for a port that is taken."""
+    """Listen until interrupted or ended; `on_start` is told the URL. Raises SettingsError for a port that is taken."""
     blocks, gr = build_page(setup), import_gradio()
     theme = gr.themes.Base(
         primary_hue="amber", neutral_hue="stone", font=FONTS, font_mono=FIXED_FONTS, radius_size="lg"
