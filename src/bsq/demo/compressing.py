@@ -11,7 +11,7 @@ import numpy as np
 
 from bsq.demo.coding import Coded, Work, begin, code, reconstruct
 from bsq.demo.drawing import draw_costs, draw_planes, magnified, side_by_side
-from bsq.demo.handling import AT_WORK, Setup, import_gradio, politely
+from bsq.demo.handling import AT_WORK, Setup, import_gradio, politely, take
 from bsq.demo.judging import Row, compare, part_measured, score
 from bsq.demo.material import Size, fit, middle, read_material
 from bsq.demo.words import comparison, figures, told_costs, told_material, told_planes
@@ -21,6 +21,7 @@ from bsq.metrics import bits_per_pixel
 VIEW_PIXELS = 2_500_000  # of what the slider shows; larger pictures are scaled down to it
 LEAST_VIEW = 256  # pixels; smaller pictures are shown magnified
 ORIGINAL = "original"
+NOTHING = "<p class='bsq-quiet'>Nothing yet.</p>"
 CLIP_RIVALS = (
     "<p class='bsq-quiet'>Clips are compared with H.264, H.265, VP9 and AV1 by <code>bsq bench video</code>.</p>"
 )
@@ -40,7 +41,7 @@ def lay_out(setup: Setup) -> None:
     """The tab, inside gradio's context."""
     gr = import_gradio()
     length = len(setup.model.radices)
-    state = gr.State(None, time_to_live=3600)
+    state, source = gr.State(None, time_to_live=3600), gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
             upload = gr.File(label="A picture or clip", elem_id="upload", height=150)
@@ -71,32 +72,35 @@ def lay_out(setup: Setup) -> None:
                 label="Original and reconstruction", visible=False, autoplay=True, loop=True, buttons=[], elem_id="clip"
             )
             left = gr.Radio([ORIGINAL], value=ORIGINAL, label="Left of the line", visible=False, elem_id="left")
-    with gr.Tabs(elem_id="below"):
-        with gr.Tab("The same bytes elsewhere"):
-            table = gr.HTML(elem_id="rivals")
-            gallery = gr.Gallery(
-                columns=6,
-                height="auto",
-                show_label=False,
-                object_fit="contain",
-                format="png",
-                buttons=["fullscreen"],
-                visible=False,
-                elem_id="gallery",
-            )
-        with gr.Tab("Where the bits go"):
-            legend = gr.HTML()
-            costs = gr.Image(show_label=False, format="png", buttons=["fullscreen"], height=480, elem_id="costs")
-        with gr.Tab("The bits themselves"):
-            words = gr.HTML()
-            planes = gr.Image(show_label=False, format="png", buttons=["fullscreen"], elem_id="planes")
+    gr.HTML("<h2 class='bsq-part'>The same bytes elsewhere</h2>")
+    gallery = gr.Gallery(
+        columns=6,
+        height="auto",
+        show_label=False,
+        object_fit="contain",
+        format="png",
+        buttons=["fullscreen"],
+        visible=False,
+        elem_id="gallery",
+    )
+    table = gr.HTML(NOTHING, elem_id="rivals")
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=480):
+            gr.HTML("<h2 class='bsq-part'>Where the bits go</h2>")
+            costs = gr.Image(show_label=False, format="png", buttons=["fullscreen"], visible=False, elem_id="costs")
+            legend = gr.HTML(NOTHING)
+        with gr.Column(min_width=480):
+            gr.HTML("<h2 class='bsq-part'>The bits themselves</h2>")
+            planes = gr.Image(show_label=False, format="png", buttons=["fullscreen"], visible=False, elem_id="planes")
+            words = gr.HTML(NOTHING)
 
     handlers = Handlers(setup)
     shown = [state, slider, clip, left, numbers, download, legend, costs, words, planes]
     rivals = [state, table, gallery, left]
-    for event in (upload.upload, size.input):
+    taken = upload.upload(take, upload, [source, upload], queue=False, api_visibility="private")
+    for event in (taken.success, size.input):
         begun = event(
-            politely(setup, handlers.begin), [upload, size], [state, told], **AT_WORK, api_visibility="private"
+            politely(setup, handlers.begin), [source, size], [state, told], **AT_WORK, api_visibility="private"
         )
         seen = begun.success(politely(setup, handlers.show), [state, dial], shown, **AT_WORK, api_visibility="private")
         seen.success(politely(setup, handlers.compare), [state, dial], rivals, **AT_WORK, api_visibility="private")
@@ -133,12 +137,12 @@ class Handlers:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
 
-    def begin(self, upload: str | None, size: str) -> tuple[Any, ...]:
+    def begin(self, source: str | None, size: str) -> tuple[Any, ...]:
         """A file → a session, and what was made of it."""
         gr = import_gradio()
-        if upload is None:
+        if source is None:
             return gr.skip(), gr.skip()
-        material = read_material(Path(upload), Size(size), self.setup.bounds)
+        material = read_material(Path(source), Size(size), self.setup.bounds)
         work = begin(material, self.setup.model)
         return Session(work, part_measured(work, self.setup.bounds)), told_material(material)
 
@@ -210,13 +214,13 @@ class Handlers:
 
     def _drawings(self, work: Work, coded: Coded) -> tuple[Any, ...]:
         """Legend and map of costs, words and sheet of planes; of a clip those of the frame in the middle."""
-        centre = len(work.material.frames) // 2
+        gr, centre = import_gradio(), len(work.material.frames) // 2
         digits = work.codes.digits[0, centre].cpu().numpy()
         return (
             told_costs(coded.costs, coded.stream),
-            draw_costs(coded.costs[centre], work.model.patch, work.material.size),
+            gr.update(value=draw_costs(coded.costs[centre], work.model.patch, work.material.size), visible=True),
             told_planes(coded.bits, work.codes.length),
-            draw_planes(digits, coded.bits),
+            gr.update(value=view(draw_planes(digits, coded.bits)), visible=True),
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bsq.demo.compressing import view
-from bsq.demo.handling import AT_WORK, Setup, import_gradio, politely
+from bsq.demo.handling import AT_WORK, Setup, import_gradio, politely, take
 from bsq.demo.opening import Opened, look, open_stream
 from bsq.demo.words import told_cut, told_stream
 
@@ -17,7 +17,7 @@ STEPS = (4, 8, 12, 18, 25, 35, 50, 70, 85, 100)  # percent, of a file that arriv
 def lay_out(setup: Setup) -> None:
     """The tab, inside gradio's context."""
     gr = import_gradio()
-    state = gr.State(None, time_to_live=3600)
+    state, source = gr.State(None, time_to_live=3600), gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
             upload = gr.File(label="A .bsq file", elem_id="stream", height=150)
@@ -43,8 +43,9 @@ def lay_out(setup: Setup) -> None:
 
     handlers = Handlers(setup)
     seen = [picture, clip, download, words]
-    opened = upload.upload(
-        politely(setup, handlers.open), [upload], [state, facts, share], **AT_WORK, api_visibility="private"
+    taken = upload.upload(take, upload, [source, upload], queue=False, api_visibility="private")
+    opened = taken.success(
+        politely(setup, handlers.open), [source], [state, facts, share], **AT_WORK, api_visibility="private"
     )
     opened.success(politely(setup, handlers.look), [state, share], seen, **AT_WORK, api_visibility="private")
     share.input(
@@ -72,11 +73,11 @@ class Handlers:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
 
-    def open(self, upload: str | None) -> tuple[Any, ...]:
+    def open(self, source: str | None) -> tuple[Any, ...]:
         gr = import_gradio()
-        if upload is None:
+        if source is None:
             return (gr.skip(),) * 3
-        opened = open_stream(Path(upload), self.setup.bounds)
+        opened = open_stream(Path(source), self.setup.bounds)
         return opened, told_stream(opened.name, opened.parts), 100
 
     def look(self, opened: Opened | None, percent: float) -> tuple[Any, ...]:

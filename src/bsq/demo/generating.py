@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bsq.demo.handling import AT_WORK, Setup, import_gradio, politely
+from bsq.demo.handling import AT_WORK, Setup, import_gradio, politely, take
 from bsq.demo.making import ANY_CLASS, Maker, Manner, brushed, fitted, inpaint, make
 from bsq.demo.material import Size, read_material
 from bsq.errors import SettingsError
@@ -33,7 +33,7 @@ def lay_out(setup: Setup) -> None:
         gr.Markdown(NONE_YET, elem_id="no-generator")
         return
     maker, handlers = setup.maker, Handlers(setup, setup.maker)
-    height, width = maker.side
+    (height, width), source = maker.side, gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
             label = gr.Dropdown(maker.classes, value=ANY_CLASS, label="Class", elem_id="class")
@@ -68,7 +68,8 @@ def lay_out(setup: Setup) -> None:
             )
     manner = [label, steps, guidance, seed]
     button.click(politely(setup, handlers.make), [*manner, count], gallery, **AT_WORK, api_visibility="private")
-    upload.upload(politely(setup, handlers.open), upload, editor, **AT_WORK, api_visibility="private")
+    taken = upload.upload(take, upload, [source, upload], queue=False, api_visibility="private")
+    taken.success(politely(setup, handlers.open), source, editor, **AT_WORK, api_visibility="private")
     again.click(politely(setup, handlers.inpaint), [editor, *manner], result, **AT_WORK, api_visibility="private")
 
 
@@ -81,11 +82,11 @@ class Handlers:
     def make(self, label: str, steps: float, guidance: float, seed: float, count: float) -> Any:
         return make(self.maker, label, min(MOST, int(count)), Manner(int(steps), guidance, int(seed or 0)))
 
-    def open(self, upload: str | None) -> Any:
+    def open(self, source: str | None) -> Any:
         gr = import_gradio()
-        if upload is None:
+        if source is None:
             return gr.skip()
-        material = read_material(Path(upload), Size.quick, self.setup.bounds)
+        material = read_material(Path(source), Size.quick, self.setup.bounds)
         picture = fitted(self.maker, material.frames[0])
         return {"background": picture, "layers": [], "composite": picture}
 

@@ -21,6 +21,8 @@ from bsq.tokenizer import Tokenizer
 AT_WORK = {"concurrency_id": "work", "concurrency_limit": 1}
 """For whatever computes: one request at a time, the others wait in a queue."""
 
+READING_TIME = 15  # seconds that a message stays
+
 
 @dataclass(frozen=True, eq=False)
 class Setup:
@@ -43,6 +45,11 @@ def import_gradio() -> ModuleType:
             "the page needs gradio, which is not installed; pip install 'bsq[demo]'"
         ) from error
     return gradio
+
+
+def take(upload: str | None) -> tuple[str | None, None]:
+    """An upload's path, and nothing in its place, so that the next file can be dropped there."""
+    return upload, None
 
 
 def politely(setup: Setup, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,4 +77,4 @@ def complain(setup: Setup, error: Exception) -> NoReturn:
     gradio = import_gradio()
     if setup.debug and not isinstance(error, BsqError):
         traceback.print_exception(error, file=sys.stderr)
-    raise gradio.Error(plain(error), title="That did not work", duration=None, print_exception=False) from None
+    raise gradio.Error(plain(error), title="That did not work", duration=READING_TIME, print_exception=False) from None

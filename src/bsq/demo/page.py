@@ -46,6 +46,10 @@ STYLE = """
 .bsq-table td:first-child { text-align: left; }
 .bsq-table tr:nth-child(2) td { background: var(--primary-50); }
 .dark .bsq-table tr:nth-child(2) td { background: var(--background-fill-secondary); }
+.bsq-table tr { border: 0 !important; background: none !important; }
+.bsq-part { font-size: 17px; margin: 18px 0 2px !important; }
+#slider { min-height: 420px; }
+#gallery .grid-wrap { min-height: 0; height: auto !important; max-height: none; }
 .bsq-facts td, .bsq-facts tr:nth-child(2) td { text-align: left; padding: 4px 8px 4px 0; font-size: 13px;
   background: none; }
 .bsq-facts td:first-child { color: var(--body-text-color-subdued); vertical-align: top; }
