@@ -56,9 +56,9 @@ def test_figures_without_scores_are_dashes() -> None:
     assert figures(1234, 0.5, Scores(30.0, None, 0.1)).count(">–<") == 1
 
 
-@pytest.mark.parametrize(("missing", "says"), [(None, "Nothing is missing."), ("ends early", "ends early.")])
+@pytest.mark.parametrize(("missing", "says"), [(None, "nothing is missing."), ("it ends early", "it ends early.")])
 def test_a_cut_says_how_much_is_there(missing: str | None, says: str) -> None:
-    assert told_cut(500, 1000, missing) == f"<p class='bsq-cut'>500 of 1,000 bytes. {says}</p>"
+    assert told_cut(500, 1000, missing) == f"<p class='bsq-cut'>500 of 1,000 bytes: {says}</p>"
 
 
 def test_the_legend_adds_up() -> None:

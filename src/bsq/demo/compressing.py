@@ -19,7 +19,8 @@ from bsq.errors import SettingsError
 from bsq.metrics import bits_per_pixel
 
 VIEW_PIXELS = 2_500_000  # of what the slider shows; larger pictures are scaled down to it
-LEAST_VIEW = 256  # pixels; smaller pictures are shown magnified
+LEAST_VIEW = 512  # pixels; smaller pictures are shown magnified
+MAP_SIDE = 800  # pixels of the map's longer side, at least
 ORIGINAL = "original"
 NOTHING = "<p class='bsq-quiet'>Nothing yet.</p>"
 CLIP_RIVALS = (
@@ -69,7 +70,13 @@ def lay_out(setup: Setup) -> None:
                 buttons=["fullscreen"],
             )
             clip = gr.Video(
-                label="Original and reconstruction", visible=False, autoplay=True, loop=True, buttons=[], elem_id="clip"
+                label="Original and reconstruction",
+                visible=False,
+                autoplay=True,
+                loop=True,
+                buttons=[],
+                height=380,
+                elem_id="clip",
             )
             left = gr.Radio([ORIGINAL], value=ORIGINAL, label="Left of the line", visible=False, elem_id="left")
     gr.HTML("<h2 class='bsq-part'>The same bytes elsewhere</h2>")
@@ -214,11 +221,11 @@ class Handlers:
 
     def _drawings(self, work: Work, coded: Coded) -> tuple[Any, ...]:
         """Legend and map of costs, words and sheet of planes; of a clip those of the frame in the middle."""
-        gr, centre = import_gradio(), len(work.material.frames) // 2
+        gr, centre, size = import_gradio(), len(work.material.frames) // 2, work.material.size
         digits = work.codes.digits[0, centre].cpu().numpy()
         return (
             told_costs(coded.costs, coded.stream),
-            gr.update(value=draw_costs(coded.costs[centre], work.model.patch, work.material.size), visible=True),
+            gr.update(value=magnified(draw_costs(coded.costs[centre], work.model.patch, size), MAP_SIDE), visible=True),
             told_planes(coded.bits, work.codes.length),
             gr.update(value=view(draw_planes(digits, coded.bits)), visible=True),
         )

@@ -67,10 +67,10 @@ def look(opened: Opened, percent: float, model: Tokenizer, bounds: Bounds) -> Se
     try:
         if info.frame_rate is None:
             found = recover(data, chosen, device, limits)
-            return Seen(len(data), (found.picture,), None, found.missing)
+            return Seen(len(data), (found.picture,), None, found.missing and f"it {found.missing}")
         end = Fraction(min(bounds.frames, info.frames)) / info.frame_rate
         video = recover_video(io.BytesIO(data), chosen, device, limits, end=end)
         frames = tuple(video.frames)
-        return Seen(len(data), frames, info.frame_rate, "; ".join(video.missing) or None)
+        return Seen(len(data), frames, info.frame_rate, "; ".join(f"it {told}" for told in video.missing) or None)
     except TruncatedStreamError as error:
         return Seen(len(data), (), info.frame_rate, str(error))

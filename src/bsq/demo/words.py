@@ -141,4 +141,5 @@ def told_stream(name: str, parts: StreamParts) -> str:
 
 def told_cut(size: int, total: int, missing: str | None) -> str:
     """Under a picture decoded from the first `size` bytes of a file."""
-    return f"<p class='bsq-cut'>{size:,} of {count_bytes(total)}. {escape(missing or 'Nothing is missing')}.</p>"
+    told = escape(missing or "nothing is missing")
+    return f"<p class='bsq-cut'>{size:,} of {count_bytes(total)}: {told}.</p>"
