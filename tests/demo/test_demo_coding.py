@@ -62,7 +62,7 @@ def test_code_lengths_of_binary_and_other_digits() -> None:
 
 def test_rivals_have_no_more_bytes_or_say_so(tiny_tokenizer: Tokenizer) -> None:
     picture = noise(96, 96)
-    rows = compare(begin(Material("a.png", (picture,), None, ()), tiny_tokenizer), 12)
+    rows = list(compare(begin(Material("a.png", (picture,), None, ()), tiny_tokenizer), 12))
     assert [row.label for row in rows] == ["bsq", "JPEG", "WebP", "JPEG 2000", "AVIF"]
     for row in rows:
         assert row.over or row.size <= rows[0].size
@@ -72,7 +72,7 @@ def test_rivals_have_no_more_bytes_or_say_so(tiny_tokenizer: Tokenizer) -> None:
 
 
 def test_a_pixel_is_compared_too(tiny_tokenizer: Tokenizer) -> None:
-    rows = compare(begin(Material("a.png", (noise(1, 1),), None, ()), tiny_tokenizer), 12)
+    rows = list(compare(begin(Material("a.png", (noise(1, 1),), None, ()), tiny_tokenizer), 12))
     assert len(rows) == 5
     assert all(row.why if row.scores is None else row.scores.lpips is None for row in rows)
 

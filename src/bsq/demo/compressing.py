@@ -11,7 +11,7 @@ import numpy as np
 
 from bsq.demo.coding import Coded, Work, begin, code, reconstruct
 from bsq.demo.drawing import draw_costs, draw_planes, magnified, side_by_side
-from bsq.demo.handling import AT_WORK, Setup, import_gradio, politely, take
+from bsq.demo.handling import AT_WORK, BESIDE_WORK, Setup, import_gradio, politely, take
 from bsq.demo.judging import Row, compare, part_measured, score
 from bsq.demo.material import Size, fit, middle, read_material
 from bsq.demo.words import comparison, figures, told_costs, told_material, told_planes
@@ -103,14 +103,14 @@ def lay_out(setup: Setup) -> None:
 
     handlers = Handlers(setup)
     shown = [state, slider, clip, left, numbers, download, legend, costs, words, planes]
-    rivals = [state, table, gallery, left]
+    rivals = [table, gallery, left]
     taken = upload.upload(take, upload, [source, upload], queue=False, api_visibility="private")
     for event in (taken.success, size.input):
         begun = event(
-            politely(setup, handlers.begin), [source, size], [state, told], **AT_WORK, api_visibility="private"
+            politely(setup, handlers.begin), [state, source, size], [state, told], **AT_WORK, api_visibility="private"
         )
         seen = begun.success(politely(setup, handlers.show), [state, dial], shown, **AT_WORK, api_visibility="private")
-        seen.success(politely(setup, handlers.compare), [state, dial], rivals, **AT_WORK, api_visibility="private")
+        seen.success(politely(setup, handlers.compare), [state, dial], rivals, **BESIDE_WORK, api_visibility="private")
     turned = dial.change(
         politely(setup, handlers.show),
         [state, dial],
@@ -125,7 +125,7 @@ def lay_out(setup: Setup) -> None:
         [state, dial],
         rivals,
         trigger_mode="always_last",
-        **AT_WORK,
+        **BESIDE_WORK,
         show_progress="minimal",
         api_visibility="private",
     )
@@ -144,11 +144,13 @@ class Handlers:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
 
-    def begin(self, source: str | None, size: str) -> tuple[Any, ...]:
-        """A file → a session, and what was made of it."""
+    def begin(self, before: Session | None, source: str | None, size: str) -> tuple[Any, ...]:
+        """A file → a session, and what was made of it; what is still done for the one before is given up."""
         gr = import_gradio()
         if source is None:
             return gr.skip(), gr.skip()
+        if before is not None:
+            before.bits = 0
         material = read_material(Path(source), Size(size), self.setup.bounds)
         work = begin(material, self.setup.model)
         return Session(work, part_measured(work, self.setup.bounds)), told_material(material)
@@ -160,8 +162,8 @@ class Handlers:
             yield (gr.skip(),) * 10
             return
         skip, work, kept = gr.skip(), session.work, int(bits)
-        frames = reconstruct(work, kept)
         session.bits, session.rows = kept, ()
+        frames = reconstruct(work, kept)
         centre = len(frames) // 2
         pair = (view(work.material.frames[centre]), view(frames[centre]))
         left = gr.update(visible=not work.material.is_clip, choices=[ORIGINAL], value=ORIGINAL)
@@ -176,25 +178,27 @@ class Handlers:
         yield session, skip, clip, skip, self._figures(work, coded, None), download, *self._drawings(work, coded)
         yield session, *(skip,) * 3, self._figures(work, coded, frames), *(skip,) * 5
 
-    def compare(self, session: Session | None, bits: float) -> tuple[Any, ...]:
-        """The rivals of a session at so many bits."""
+    def compare(self, session: Session | None, bits: float) -> Iterator[tuple[Any, ...]]:
+        """The rivals of a session at so many bits, one by one, for as long as nothing else is asked for."""
         gr = import_gradio()
         if session is None or session.bits != int(bits):
-            return (gr.skip(),) * 4
+            yield (gr.skip(),) * 3
+            return
         if session.work.material.is_clip:
-            return session, CLIP_RIVALS, gr.update(visible=False, value=None), gr.skip()
-        session.rows = tuple(compare(session.part, int(bits)))
-        shown = [row for row in session.rows if row.pixels is not None]
-        pictures = [(view(row.pixels), row.label) for row in shown if row.pixels is not None]
-        pictures.insert(0, (view(session.part.material.frames[0]), ORIGINAL))
-        names = [ORIGINAL, *(row.label for row in shown[1:])]
+            yield CLIP_RIVALS, gr.update(visible=False, value=None), gr.skip()
+            return
         note = "" if session.part is session.work else "<p class='bsq-quiet'>Measured in the middle of the picture.</p>"
-        return (
-            session,
-            comparison(session.rows) + note,
-            gr.update(value=pictures, visible=True),
-            gr.update(choices=names, value=ORIGINAL),
-        )
+        rows: list[Row] = []
+        for row in compare(session.part, int(bits)):
+            if session.bits != int(bits):
+                return
+            rows.append(row)
+            yield comparison(rows) + note, gr.skip(), gr.skip()
+        session.rows = tuple(rows)
+        shown = [(view(row.pixels), row.label) for row in rows if row.pixels is not None]
+        names = [ORIGINAL, *(name for _, name in shown[1:])]
+        pictures = [(view(session.part.material.frames[0]), ORIGINAL), *shown]
+        yield gr.skip(), gr.update(value=pictures, visible=True), gr.update(choices=names, value=ORIGINAL)
 
     def change_left(self, session: Session | None, name: str) -> Any:
         """Another picture at the left of the slider's line."""

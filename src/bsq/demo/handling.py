@@ -21,6 +21,9 @@ from bsq.tokenizer import Tokenizer
 AT_WORK = {"concurrency_id": "work", "concurrency_limit": 1}
 """For whatever computes: one request at a time, the others wait in a queue."""
 
+BESIDE_WORK = {"concurrency_id": "beside", "concurrency_limit": 1}
+"""For what may go on while the visitor already asks for something else."""
+
 READING_TIME = 15  # seconds that a message stays
 
 

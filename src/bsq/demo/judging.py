@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -64,13 +64,13 @@ def score(wanted: Sequence[np.ndarray], shown: Sequence[np.ndarray]) -> Scores:
     )
 
 
-def compare(part: Work, bits: int) -> list[Row]:
-    """A picture at so many bits, and in each classical codec's largest file that has no more bytes."""
+def compare(part: Work, bits: int) -> Iterator[Row]:
+    """A picture at so many bits, and in each classical codec's largest file that has no more bytes, one by one."""
     picture = part.material.frames[0]
     judge, height, width = Judge(Picture(part.material.name, picture), perceptual()), *picture.shape[:2]
     stream, (again,) = code(part, bits).stream, reconstruct(part, bits)
     budget = len(stream)
-    rows = [Row("bsq", budget, bits_per_pixel(budget, height, width), judge.scores(again), again)]
+    yield Row("bsq", budget, bits_per_pixel(budget, height, width), judge.scores(again), again)
     for settings in RIVALS:
         label: str = settings.kind
         try:
@@ -78,12 +78,11 @@ def compare(part: Work, bits: int) -> list[Row]:
             label = codec.label
             (written,) = sweep(judge, codec, [budget])
         except BsqError as error:
-            rows.append(Row(label, 0, 0.0, None, None, why=str(error)))
+            yield Row(label, 0, 0.0, None, None, why=str(error))
             continue
         result = written.result
         scores = Scores(result.psnr, result.ms_ssim, result.lpips)
-        rows.append(Row(label, result.bytes, result.bits_per_pixel, scores, written.pixels, result.over_budget))
-    return rows
+        yield Row(label, result.bytes, result.bits_per_pixel, scores, written.pixels, result.over_budget)
 
 
 @cache

@@ -39,7 +39,7 @@ class Bounds:
     file: int = 200_000_000
     pixels: int = 50_000_000
     quick: int = 1_000_000
-    measured: int = 1_000_000
+    measured: int = 500_000
     clip_pixels: int = 130_000
     frames: int = 48
 
