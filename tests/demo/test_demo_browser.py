@@ -24,7 +24,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-PATIENCE = 240  # seconds, for a machine that is busy with other things
+PATIENCE = 600  # seconds, for a machine that is busy with other things
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 LOCAL = re.compile(r"^(http://127\.0\.0\.1:|data:|blob:|chrome:|about:)")
