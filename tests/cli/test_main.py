@@ -23,7 +23,7 @@ def test_version() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"bsq {bsq.__version__}\n"
 
 
-@pytest.mark.parametrize("verb", [[], ["encode"], ["decode"], ["info"], ["train"], ["convert"]])
+@pytest.mark.parametrize("verb", [[], ["encode"], ["decode"], ["info"], ["train"], ["convert"], ["demo"]])
 def test_help_has_examples(verb: list[str]) -> None:
     done = CliRunner().invoke(app, [*verb, "--help"])
     assert done.exit_code == 0

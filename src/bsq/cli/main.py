@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bsq import __version__
-from bsq.cli import bench_video, codec, convert, evaluate, examples, export, generate, info, tokenize, train
+from bsq.cli import bench_video, codec, convert, demo, evaluate, examples, export, generate, info, tokenize, train
 from bsq.cli.failures import Verbs
 
 EPILOG = """
@@ -62,6 +62,7 @@ app.command("train", epilog=train.EPILOG)(train.train)
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
 app.command("export", epilog=export.EPILOG)(export.export)
+app.command("demo", epilog=demo.EPILOG)(demo.demo)
 app.add_typer(evaluate.evaluate, name="evaluate")
 app.add_typer(bench_video.bench, name="bench")
 

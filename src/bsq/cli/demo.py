@@ -1,0 +1,63 @@
+"""`bsq demo`: a web page on this machine. What enters: a model, an address. What leaves: a page, until interrupted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bsq.cli.codec import choose_device
+from bsq.cli.failures import debugging, say
+
+EPILOG = """
+**Examples**
+
+`bsq demo` · the page in your browser; Ctrl-C ends it. Nothing leaves this machine
+
+`bsq demo --no-browser --port 8000` · only say where it is
+
+`bsq demo --generator runs/mine/model` · with a generator: new pictures, and parts made anew
+
+`bsq demo --model runs/mine/model --host 0.0.0.0` · a model of your own, for everybody who can reach this machine
+"""
+
+
+def demo(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Option("--model", "-m", help="Bundled name, folder or hub id.")] = "biscuit-s",
+    generator: Annotated[
+        str | None, typer.Option("--generator", metavar="FOLDER", help="A generator of the model's codes.")
+    ] = None,
+    host: Annotated[str, typer.Option("--host", metavar="NAME", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option("--port", metavar="N", min=1, max=65535, help="Default: the first free one from 7860.")
+    ] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it.")] = True,
+    device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps …")] = "auto",
+    max_pixels: Annotated[
+        int | None, typer.Option("--max-pixels", metavar="N", min=1, help="Refuse larger pictures; default 50 million.")
+    ] = None,
+) -> None:
+    """Show a page on which pictures are compressed, opened and made."""
+    import tempfile
+    from dataclasses import replace
+    from pathlib import Path
+
+    from bsq.bench.ours import shown_name
+    from bsq.codec.shelf import named_model
+    from bsq.demo.handling import Setup, import_gradio
+    from bsq.demo.judging import warm_up
+    from bsq.demo.making import load_maker
+    from bsq.demo.material import Bounds
+    from bsq.demo.page import Address, prepare_surroundings, serve
+    from bsq.demo.scratch import Scratch
+
+    with tempfile.TemporaryDirectory(prefix="bsq-demo-") as folder:
+        prepare_surroundings(Path(folder))
+        import_gradio()
+        tokenizer = named_model(model, choose_device(device))
+        maker = None if generator is None else load_maker(generator, tokenizer)
+        bounds = Bounds() if max_pixels is None else replace(Bounds(), pixels=max_pixels)
+        setup = Setup(tokenizer, shown_name(model), maker, Scratch(Path(folder) / "made"), bounds, debugging(ctx))
+        warm_up(tokenizer)
+        serve(setup, Address(host, port), browser, lambda url: say(f"bsq demo: {url} · Ctrl-C ends it"))

@@ -1,0 +1,240 @@
+"""The first tab: a picture or clip, compressed. What enters: an upload, the dial. What leaves: all there is to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bsq.demo.coding import Coded, Work, begin, code, reconstruct
+from bsq.demo.drawing import draw_costs, draw_planes, magnified, side_by_side
+from bsq.demo.handling import AT_WORK, BESIDE_WORK, Setup, import_gradio, politely, take
+from bsq.demo.judging import Row, compare, part_measured, score
+from bsq.demo.material import Size, fit, middle, read_material
+from bsq.demo.words import comparison, figures, told_costs, told_material, told_planes
+from bsq.errors import SettingsError
+from bsq.metrics import bits_per_pixel
+
+VIEW_PIXELS = 2_500_000  # of what the slider shows; larger pictures are scaled down to it
+LEAST_VIEW = 512  # pixels; smaller pictures are shown magnified
+MAP_SIDE = 800  # pixels of the map's longer side, at least
+ORIGINAL = "original"
+NOTHING = "<p class='bsq-quiet'>Nothing yet.</p>"
+CLIP_RIVALS = (
+    "<p class='bsq-quiet'>Clips are compared with H.264, H.265, VP9 and AV1 by <code>bsq bench video</code>.</p>"
+)
+
+
+@dataclass(eq=False)
+class Session:
+    """What one visitor has on the table: the work, and rivals at the number of bits they were made for."""
+
+    work: Work
+    part: Work  # what is measured
+    bits: int = 0
+    rows: tuple[Row, ...] = ()
+
+
+def lay_out(setup: Setup) -> None:
+    """The tab, inside gradio's context."""
+    gr = import_gradio()
+    length = len(setup.model.radices)
+    state, source = gr.State(None, time_to_live=3600), gr.State(None)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=300):
+            upload = gr.File(label="A picture or clip", elem_id="upload", height=150)
+            size = gr.Radio([*Size], value=Size.quick, show_label=False, container=False, elem_id="size")
+            dial = gr.Slider(
+                max(1, length // 4),
+                length,
+                value=max(1, length // 2),
+                step=1,
+                label="Bits a token",
+                info="Fewer bits, smaller file; one model has them all",
+                buttons=[],
+                elem_id="dial",
+            )
+            numbers = gr.HTML(figures_of_nothing(), elem_id="figures")
+            download = gr.DownloadButton("Download .bsq", interactive=False, variant="primary", elem_id="download")
+            told = gr.HTML(elem_id="told")
+        with gr.Column(scale=3, min_width=480):
+            slider = gr.ImageSlider(
+                label=ORIGINAL + " | bsq",
+                format="png",
+                max_height=560,
+                elem_id="slider",
+                interactive=False,
+                buttons=["fullscreen"],
+            )
+            clip = gr.Video(
+                label="Original and reconstruction",
+                visible=False,
+                autoplay=True,
+                loop=True,
+                buttons=[],
+                height=380,
+                elem_id="clip",
+            )
+            left = gr.Radio([ORIGINAL], value=ORIGINAL, label="Left of the line", visible=False, elem_id="left")
+    gr.HTML("<h2 class='bsq-part'>The same bytes elsewhere</h2>")
+    gallery = gr.Gallery(
+        columns=6,
+        height="auto",
+        show_label=False,
+        object_fit="contain",
+        format="png",
+        buttons=["fullscreen"],
+        visible=False,
+        elem_id="gallery",
+    )
+    table = gr.HTML(NOTHING, elem_id="rivals")
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=480):
+            gr.HTML("<h2 class='bsq-part'>Where the bits go</h2>")
+            costs = gr.Image(show_label=False, format="png", buttons=["fullscreen"], visible=False, elem_id="costs")
+            legend = gr.HTML(NOTHING)
+        with gr.Column(min_width=480):
+            gr.HTML("<h2 class='bsq-part'>The bits themselves</h2>")
+            planes = gr.Image(show_label=False, format="png", buttons=["fullscreen"], visible=False, elem_id="planes")
+            words = gr.HTML(NOTHING)
+
+    handlers = Handlers(setup)
+    shown = [state, slider, clip, left, numbers, download, legend, costs, words, planes]
+    rivals = [table, gallery, left]
+    taken = upload.upload(take, upload, [source, upload], queue=False, api_visibility="private")
+    for event in (taken.success, size.input):
+        begun = event(
+            politely(setup, handlers.begin), [state, source, size], [state, told], **AT_WORK, api_visibility="private"
+        )
+        seen = begun.success(politely(setup, handlers.show), [state, dial], shown, **AT_WORK, api_visibility="private")
+        seen.success(politely(setup, handlers.compare), [state, dial], rivals, **BESIDE_WORK, api_visibility="private")
+    turned = dial.change(
+        politely(setup, handlers.show),
+        [state, dial],
+        shown,
+        trigger_mode="always_last",
+        **AT_WORK,
+        show_progress="minimal",
+        api_visibility="private",
+    )
+    turned.success(
+        politely(setup, handlers.compare),
+        [state, dial],
+        rivals,
+        trigger_mode="always_last",
+        **BESIDE_WORK,
+        show_progress="minimal",
+        api_visibility="private",
+    )
+    left.input(
+        politely(setup, handlers.change_left), [state, left], slider, show_progress="minimal", api_visibility="private"
+    )
+
+
+def figures_of_nothing() -> str:
+    return "<div class='bsq-empty'>Drop a picture above: the first answer takes some seconds.</div>"
+
+
+class Handlers:
+    """What the tab does; each method's results stand in the order of its outputs."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
+    def begin(self, before: Session | None, source: str | None, size: str) -> tuple[Any, ...]:
+        """A file → a session, and what was made of it; what is still done for the one before is given up."""
+        gr = import_gradio()
+        if source is None:
+            return gr.skip(), gr.skip()
+        if before is not None:
+            before.bits = 0
+        material = read_material(Path(source), Size(size), self.setup.bounds)
+        work = begin(material, self.setup.model)
+        return Session(work, part_measured(work, self.setup.bounds)), told_material(material)
+
+    def show(self, session: Session | None, bits: float) -> Iterator[tuple[Any, ...]]:
+        """A session at so many bits: the reconstruction first, then the file, then its scores and drawings."""
+        gr = import_gradio()
+        if session is None:
+            yield (gr.skip(),) * 10
+            return
+        skip, work, kept = gr.skip(), session.work, int(bits)
+        session.bits, session.rows = kept, ()
+        frames = reconstruct(work, kept)
+        centre = len(frames) // 2
+        pair = (view(work.material.frames[centre]), view(frames[centre]))
+        left = gr.update(visible=not work.material.is_clip, choices=[ORIGINAL], value=ORIGINAL)
+        yield session, gr.update(value=pair, label=ORIGINAL + " | bsq"), skip, left, *(skip,) * 6
+        coded = code(work, kept)
+        path = self.setup.scratch.write(f"{work.material.stem}.bsq", coded.stream)
+        download = gr.update(value=path, interactive=True, label=f"Download {work.material.stem}.bsq")
+        clip = gr.update(visible=False, value=None)
+        if work.material.is_clip:
+            both = side_by_side(work.material.frames, frames)
+            clip = gr.update(visible=True, value=self.setup.scratch.show("both", both, work.material.rate))
+        yield session, skip, clip, skip, self._figures(work, coded, None), download, *self._drawings(work, coded)
+        yield session, *(skip,) * 3, self._figures(work, coded, frames), *(skip,) * 5
+
+    def compare(self, session: Session | None, bits: float) -> Iterator[tuple[Any, ...]]:
+        """The rivals of a session at so many bits, one by one, for as long as nothing else is asked for."""
+        gr = import_gradio()
+        if session is None or session.bits != int(bits):
+            yield (gr.skip(),) * 3
+            return
+        if session.work.material.is_clip:
+            yield CLIP_RIVALS, gr.update(visible=False, value=None), gr.skip()
+            return
+        note = "" if session.part is session.work else "<p class='bsq-quiet'>Measured in the middle of the picture.</p>"
+        rows: list[Row] = []
+        for row in compare(session.part, int(bits)):
+            if session.bits != int(bits):
+                return
+            rows.append(row)
+            yield comparison(rows) + note, gr.skip(), gr.skip()
+        session.rows = tuple(rows)
+        shown = [(view(row.pixels), row.label) for row in rows if row.pixels is not None]
+        names = [ORIGINAL, *(name for _, name in shown[1:])]
+        pictures = [(view(session.part.material.frames[0]), ORIGINAL), *shown]
+        yield gr.skip(), gr.update(value=pictures, visible=True), gr.update(choices=names, value=ORIGINAL)
+
+    def change_left(self, session: Session | None, name: str) -> Any:
+        """Another picture at the left of the slider's line."""
+        gr = import_gradio()
+        rows = {} if session is None else {row.label: row for row in session.rows}
+        if session is None or "bsq" not in rows:
+            return gr.skip()
+        ours = rows["bsq"].pixels
+        other: np.ndarray | None = session.part.material.frames[0]
+        if name != ORIGINAL:
+            other = rows[name].pixels if name in rows else None
+        if ours is None or other is None:
+            raise SettingsError(f"there is no {name} file of this picture")
+        return gr.update(value=(view(other), view(ours)), label=f"{name} | bsq")
+
+    def _figures(self, work: Work, coded: Coded, frames: tuple[np.ndarray, ...] | None) -> str:
+        height, width = work.material.size
+        rate = bits_per_pixel(len(coded.stream), height, width, len(work.material.frames))
+        if frames is None:
+            return figures(len(coded.stream), rate, None)
+        cut = [middle(frame, self.setup.bounds.measured) for frame in frames]
+        wanted = [middle(frame, self.setup.bounds.measured) for frame in work.material.frames]
+        return figures(len(coded.stream), rate, score(wanted, cut))
+
+    def _drawings(self, work: Work, coded: Coded) -> tuple[Any, ...]:
+        """Legend and map of costs, words and sheet of planes; of a clip those of the frame in the middle."""
+        gr, centre, size = import_gradio(), len(work.material.frames) // 2, work.material.size
+        digits = work.codes.digits[0, centre].cpu().numpy()
+        return (
+            told_costs(coded.costs, coded.stream),
+            gr.update(value=magnified(draw_costs(coded.costs[centre], work.model.patch, size), MAP_SIDE), visible=True),
+            told_planes(coded.bits, work.codes.length),
+            gr.update(value=view(draw_planes(digits, coded.bits)), visible=True),
+        )
+
+
+def view(picture: np.ndarray) -> np.ndarray:
+    """A picture in a size to look at."""
+    return magnified(fit(picture, VIEW_PIXELS), LEAST_VIEW)

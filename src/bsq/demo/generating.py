@@ -1,0 +1,97 @@
+"""The third tab: new pictures, and parts made anew. What enters: a class, a brush. What leaves: pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bsq.demo.handling import AT_WORK, Setup, import_gradio, politely, take
+from bsq.demo.making import ANY_CLASS, Maker, Manner, brushed, fitted, inpaint, make
+from bsq.demo.material import Size, read_material
+from bsq.errors import SettingsError
+
+MOST = 9
+NONE_YET = """
+### No generator is loaded
+
+A generator makes new pictures of a class, and parts of pictures anew. None comes with the package yet; one that you
+trained works here:
+
+```
+bsq train recipes/generate-s.yaml data.source=photos/ -o runs/mine
+bsq demo --generator runs/mine/model
+```
+
+It has to be trained with the tokenizer of this page (`--model` names another).
+"""
+
+
+def lay_out(setup: Setup) -> None:
+    """The tab, inside gradio's context; without a generator it says how to get one."""
+    gr = import_gradio()
+    if setup.maker is None:
+        gr.Markdown(NONE_YET, elem_id="no-generator")
+        return
+    maker, handlers = setup.maker, Handlers(setup, setup.maker)
+    (height, width), source = maker.side, gr.State(None)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=300):
+            label = gr.Dropdown(maker.classes, value=ANY_CLASS, label="Class", elem_id="class")
+            steps = gr.Slider(
+                1, 64, value=12, step=1, label="Steps", info="Looks of the network at a picture", buttons=[]
+            )
+            guidance = gr.Slider(0, 8, value=2, step=0.5, label="Guidance", info="Weight of the class", buttons=[])
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1)
+            count = gr.Slider(1, MOST, value=4, step=1, label="How many", buttons=[])
+            button = gr.Button("Generate", variant="primary", elem_id="generate")
+        with gr.Column(scale=3, min_width=480):
+            gallery = gr.Gallery(
+                label="New pictures", columns=3, format="png", height="auto", buttons=["fullscreen"], elem_id="made"
+            )
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=300):
+            upload = gr.File(label="A picture to change", height=150, elem_id="to-change")
+            again = gr.Button("Make the painted part anew", variant="primary", elem_id="inpaint")
+        with gr.Column(scale=3, min_width=480), gr.Row():
+            editor = gr.ImageEditor(
+                label=f"Paint over a part ({width} × {height})",
+                type="numpy",
+                sources=(),
+                layers=False,
+                brush=gr.Brush(colors=["#d9480f"], color_mode="fixed"),
+                transforms=(),
+                format="png",
+                elem_id="editor",
+            )
+            result = gr.Image(
+                label="Made anew", format="png", interactive=False, buttons=["fullscreen"], elem_id="anew"
+            )
+    manner = [label, steps, guidance, seed]
+    button.click(politely(setup, handlers.make), [*manner, count], gallery, **AT_WORK, api_visibility="private")
+    taken = upload.upload(take, upload, [source, upload], queue=False, api_visibility="private")
+    taken.success(politely(setup, handlers.open), source, editor, **AT_WORK, api_visibility="private")
+    again.click(politely(setup, handlers.inpaint), [editor, *manner], result, **AT_WORK, api_visibility="private")
+
+
+class Handlers:
+    """What the tab does."""
+
+    def __init__(self, setup: Setup, maker: Maker) -> None:
+        self.setup, self.maker = setup, maker
+
+    def make(self, label: str, steps: float, guidance: float, seed: float, count: float) -> Any:
+        return make(self.maker, label, min(MOST, int(count)), Manner(int(steps), guidance, int(seed or 0)))
+
+    def open(self, source: str | None) -> Any:
+        gr = import_gradio()
+        if source is None:
+            return gr.skip()
+        material = read_material(Path(source), Size.quick, self.setup.bounds)
+        picture = fitted(self.maker, material.frames[0])
+        return {"background": picture, "layers": [], "composite": picture}
+
+    def inpaint(self, edited: dict[str, Any] | None, label: str, steps: float, guidance: float, seed: float) -> Any:
+        if edited is None or edited.get("background") is None:
+            raise SettingsError("drop a picture first, then paint over what is to be made anew")
+        mask, manner = brushed(edited["layers"]), Manner(int(steps), guidance, int(seed or 0))
+        return inpaint(self.maker, edited["background"][..., :3], mask, label, manner)
