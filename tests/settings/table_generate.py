@@ -20,7 +20,14 @@ from bsq.bulk.spread import Here
 from bsq.data.loader import Share
 from bsq.errors import TrainingError
 from bsq.generate.folder import GeneratorCard, load_generator, save_generator
-from bsq.generate.guidance import ConstantGuidance, LinearGuidance, PowerCosineGuidance, guidance_weight
+from bsq.generate.guidance import (
+    ConstantGuidance,
+    Guidance,
+    IntervalGuidance,
+    LinearGuidance,
+    PowerCosineGuidance,
+    guidance_weight,
+)
 from bsq.generate.masking import MaskingSettings, draw_known, drop_classes
 from bsq.generate.network import Generator, GeneratorSettings
 from bsq.generate.order import ConfidenceSettings
@@ -89,7 +96,7 @@ def order(settings: ConfidenceSettings, folder: Path) -> Any:
     return draw(SamplerSettings(order=settings), folder)
 
 
-def ramp(settings: ConstantGuidance | LinearGuidance | PowerCosineGuidance, folder: Path) -> Any:
+def ramp(settings: Guidance, folder: Path) -> Any:
     return [guidance_weight(settings, step, 5) for step in range(5)]
 
 
@@ -239,6 +246,7 @@ TABLE: list[Row] = [
     *rows(ConstantGuidance, ramp, {}, weight=1.0),
     *rows(LinearGuidance, ramp, {}, weight=1.0),
     *rows(PowerCosineGuidance, ramp, {}, weight=1.0, power=1.0),
+    *rows(IntervalGuidance, ramp, {}, weight=1.0, start=0.2, end=0.6),
     *rows(TokenDataSettings, encode, {"source": ["pictures"], "crop": 16}, source=["others"], crop=8, views=2),
     *rows(TokenDataSettings, encode, {"source": ["pictures"], "crop": 16}, short_side=16, mirrored="never"),
     *rows(TokenDataSettings, encode, {"source": ["pictures"], "crop": 16}, class_names="names", cache="cache"),
