@@ -10,7 +10,15 @@ import torch
 from bsq.errors import SettingsError
 from bsq.generate.classes import class_number
 from bsq.generate.grouping import make_grouping
-from bsq.generate.guidance import ConstantGuidance, LinearGuidance, PowerCosineGuidance, guidance_weight, guide
+from bsq.generate.guidance import (
+    ConstantGuidance,
+    Guidance,
+    IntervalGuidance,
+    LinearGuidance,
+    PowerCosineGuidance,
+    guidance_weight,
+    guide,
+)
 from bsq.generate.masking import MaskingSettings, draw_known, drop_classes
 from bsq.generate.noise import CHANGE, MASK, gumbel, uniform
 from bsq.generate.order import Draw, HaltonSettings, best, halton_order, make_order
@@ -57,7 +65,7 @@ def test_each_step_makes_something_known_and_the_last_all() -> None:
 
 
 def test_guidance_ramps() -> None:
-    def weights(settings: ConstantGuidance | LinearGuidance | PowerCosineGuidance) -> list[float]:
+    def weights(settings: Guidance) -> list[float]:
         return [round(guidance_weight(settings, step, 5), 6) for step in range(5)]
 
     assert weights(ConstantGuidance(weight=2)) == [2] * 5
@@ -67,6 +75,10 @@ def test_guidance_ramps() -> None:
     assert late[0] == 0
     assert late[-1] == 2
     assert late[2] < 0.1
+    assert weights(IntervalGuidance(weight=2, start=0.5)) == [0, 0, 2, 2, 2]
+    assert weights(IntervalGuidance(weight=2, start=0.2, end=0.6)) == [0, 2, 2, 0, 0]
+    with pytest.raises(ValueError, match="start must not be above end"):
+        IntervalGuidance(start=0.6, end=0.4)
     assert guidance_weight(LinearGuidance(weight=2), 0, 1) == 2
     a, b = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
     assert torch.equal(guide(a, b, 0.0), a)

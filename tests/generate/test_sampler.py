@@ -78,7 +78,8 @@ def test_together_is_as_one_by_one(make_generator: Make, order: dict[str, str]) 
     assert one == some
 
 
-def test_refresh_saves_looks_and_one_is_exact(make_generator: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refresh_computes_fewer_tokens(make_generator: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By confidence all unknown ones, in an order that was laid down those of the step alone."""
     network, looked = make_generator(), []
     look = View.look
 
@@ -88,11 +89,20 @@ def test_refresh_saves_looks_and_one_is_exact(make_generator: Make, monkeypatch:
 
     monkeypatch.setattr(View, "look", count)
     sums = []
-    for refresh in (1, 4):
+    for refresh, order in ((1, "confidence"), (4, "confidence"), (4, "halton")):
         looked.clear()
-        draw(network, steps=8, refresh=refresh).sample(torch.tensor([1]), seed=0)
+        draw(network, steps=8, refresh=refresh, order={"kind": order}).sample(torch.tensor([1]), seed=0)
         sums.append(sum(looked))
-    assert sums[1] < sums[0]
+    assert sums[2] < 0.9 * sums[1] < 0.9 * sums[0]
+
+
+def test_steps_without_guidance_look_once(make_generator: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, looks = make_generator(), []
+    look = View.look
+    monkeypatch.setattr(View, "look", lambda self, *given: looks.append(1) or look(self, *given))
+    late = {"kind": "interval", "weight": 2.0, "start": 0.6}
+    draw(network, steps=6, guidance=late, refresh=4).sample(torch.tensor([1]), seed=0)
+    assert len(looks) == 3 + 2 * 3
 
 
 def test_guidance_without_weight_looks_once(make_generator: Make, monkeypatch: pytest.MonkeyPatch) -> None:

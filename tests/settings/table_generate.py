@@ -11,11 +11,23 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from entries import Row, rows
+from table_bulk import Deaf
 from table_train import draw_pictures
 
+from bsq.bulk.run import Request, tokenize
+from bsq.bulk.settings import TokenizeSettings
+from bsq.bulk.spread import Here
+from bsq.data.loader import Share
 from bsq.errors import TrainingError
 from bsq.generate.folder import GeneratorCard, load_generator, save_generator
-from bsq.generate.guidance import ConstantGuidance, LinearGuidance, PowerCosineGuidance, guidance_weight
+from bsq.generate.guidance import (
+    ConstantGuidance,
+    Guidance,
+    IntervalGuidance,
+    LinearGuidance,
+    PowerCosineGuidance,
+    guidance_weight,
+)
 from bsq.generate.masking import MaskingSettings, draw_known, drop_classes
 from bsq.generate.network import Generator, GeneratorSettings
 from bsq.generate.order import ConfidenceSettings
@@ -25,6 +37,8 @@ from bsq.train import GeneratorRecipe, Start, run
 from bsq.train.checkpoints import checkpoints, load_state
 from bsq.train.generator_recipe import NewSampleSettings
 from bsq.train.generator_trainer import GeneratorTrainer
+from bsq.train.live_codes import LiveCodes, LiveCodeSettings
+from bsq.train.token_folder import TokenFolderSettings
 from bsq.train.tokens import TokenDataSettings, encode_pictures
 
 SHAPE = {
@@ -82,7 +96,7 @@ def order(settings: ConfidenceSettings, folder: Path) -> Any:
     return draw(SamplerSettings(order=settings), folder)
 
 
-def ramp(settings: ConstantGuidance | LinearGuidance | PowerCosineGuidance, folder: Path) -> Any:
+def ramp(settings: Guidance, folder: Path) -> Any:
     return [guidance_weight(settings, step, 5) for step in range(5)]
 
 
@@ -114,8 +128,9 @@ def placed(settings: GeneratorRecipe, folder: Path) -> GeneratorRecipe:
     (folder / "names").write_text("a\nb\n")
     content = settings.model_dump(mode="json")
     for part in (content["data"], content["samples"]):
-        part["source"] = [str(draw_pictures(folder / name, 6)) for name in part["source"]]
-    if content["data"]["class_names"]:
+        if "source" in part:
+            part["source"] = [str(draw_pictures(folder / name, 6)) for name in part["source"]]
+    if content["data"]["class_names"] and "source" in content["data"]:
         content["data"]["class_names"] = str(folder / "names")
     return GeneratorRecipe.model_validate({**content, "tokenizer": str(folder / content["tokenizer"])})
 
@@ -149,6 +164,30 @@ def encode(settings: TokenDataSettings, folder: Path) -> Any:
     changes |= {name: str(folder / value) for name in ("cache", "class_names") if (value := getattr(settings, name))}
     made = encode_pictures(settings.model_copy(update=changes), changes["source"], tokenizer_of(), 8)
     return made.digits, made.labels, (folder / "cache").exists()
+
+
+def read_tokens(settings: TokenFolderSettings, folder: Path) -> Any:
+    """The log and the weights of a run on tokens of two folders of pictures, in six shards."""
+    for name in ("pictures", "others"):
+        draw_pictures(folder / name, 3)
+    (folder / "names").write_text("pictures\nothers\n")
+    wanted = TokenizeSettings(shard_size=1, format="webdataset", label="folder", views={"size": 16})
+    given = tuple(str(folder / name) for name in ("pictures", "others"))
+    tokenize(Request(given, str(folder / "tokens"), wanted), tokenizer_of(), Here(), Deaf())
+    changes = {"folder": str(folder / settings.folder)}
+    changes |= {"class_names": str(folder / "names")} if settings.class_names else {}
+    model = {**SHAPE, "classes": 2 if settings.class_names else 0}
+    return train(GeneratorRecipe(**{**RECIPE, "model": model, "data": settings.model_copy(update=changes)}), folder)
+
+
+def cut_live(settings: LiveCodeSettings, folder: Path) -> Any:
+    """Digits and labels of two batches."""
+    for name in ("pictures", "others"):
+        draw_pictures(folder / name, 3)
+    names = ("pictures", "others") if settings.class_names else ()
+    sources = tuple(str(folder / name) for name in settings.source)
+    codes = LiveCodes(settings.model_copy(update={"source": sources}), tokenizer_of(), 8, names, seed=0)
+    return [(batch.digits, batch.labels) for batch in codes.batches(Share(4, 4), 0, 8)]
 
 
 def build(settings: GeneratorRecipe, folder: Path) -> Any:
@@ -207,9 +246,14 @@ TABLE: list[Row] = [
     *rows(ConstantGuidance, ramp, {}, weight=1.0),
     *rows(LinearGuidance, ramp, {}, weight=1.0),
     *rows(PowerCosineGuidance, ramp, {}, weight=1.0, power=1.0),
+    *rows(IntervalGuidance, ramp, {}, weight=1.0, start=0.2, end=0.6),
     *rows(TokenDataSettings, encode, {"source": ["pictures"], "crop": 16}, source=["others"], crop=8, views=2),
     *rows(TokenDataSettings, encode, {"source": ["pictures"], "crop": 16}, short_side=16, mirrored="never"),
     *rows(TokenDataSettings, encode, {"source": ["pictures"], "crop": 16}, class_names="names", cache="cache"),
+    *rows(TokenFolderSettings, read_tokens, {"folder": "tokens"}, folder="none", class_names="names", mix=1),
+    *rows(LiveCodeSettings, cut_live, {"source": ["pictures"], "crop": 16}, source=["others"], crop=8, short_side=16),
+    *rows(LiveCodeSettings, cut_live, {"source": ["pictures"], "crop": 16}, zoom=(0.5, 1.0), flip=1.0, class_names="n"),
+    *rows(NewSampleSettings, sample, RECIPE["samples"], tokens="nowhere"),
     *rows(NewSampleSettings, sample, RECIPE["samples"], every=8, count=2, source=["others"], sampler={"steps": 2}),
     *rows(NewSampleSettings, sample, {**RECIPE["samples"], "source": ["others"]}, passes=1),
     *rows(

@@ -26,7 +26,9 @@ PORTION = 16
 EPILOG = """
 **Examples**
 
-`bsq generate --class airplanes --n 16 --steps 12 --guidance 2 --seed 0 -o grid.png`
+`bsq generate --class airplanes --n 16` · with the generator that comes with biscuit-s, into generated.png
+
+`bsq generate --class airplanes --n 16 --steps 32 --guidance 2 --seed 0 -o grid.png`
 
 `bsq generate --generator runs/mine/model --n 5000 -o samples.npz` · every class in turn, for evaluation (ADM's format)
 
@@ -54,10 +56,13 @@ class RampChoice(StrEnum):
     constant = "constant"
     linear = "linear"
     power_cosine = "power-cosine"
+    interval = "interval"
 
 
 def generate(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A picture's name, or one in .npz.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="A picture's name, or one in .npz.")
+    ] = Path("generated.png"),
     system: Annotated[
         str, typer.Option("--generator", "--system", help="Folder or hub id of a generator, or a bundled model's name.")
     ] = "biscuit-s",
@@ -76,7 +81,9 @@ def generate(
     noise: Annotated[float, typer.Option("--choice-temperature", help="Noise on the confidence.")] = 4.5,
     temperature: Annotated[float, typer.Option("--temperature", help="Of the values.")] = 1.0,
     guidance: Annotated[float, typer.Option("--guidance", help="Weight of the class; 0: as the model has it.")] = 2.0,
-    ramp: Annotated[RampChoice, typer.Option("--ramp", help="How the weight rises.")] = RampChoice.linear,
+    ramp: Annotated[
+        RampChoice, typer.Option("--ramp", help="How the weight rises; interval: in the second half alone.")
+    ] = RampChoice.linear,
     seed: Annotated[int, typer.Option("--seed", help="Of the draws.")] = 0,
     first: Annotated[int, typer.Option("--first", min=0, help="Number of the first sample of the seed.")] = 0,
     edit: Annotated[str | None, typer.Option("--edit", metavar="PICTURE", help="Make a part of it anew.")] = None,
@@ -159,9 +166,13 @@ def sampled(editor: Editor, number: int | None, count: int, seed: int, first: in
     pictures, (frames, *_) = [], editor.network.settings.grid
     with bar(count) as tell:
         for start in range(0, count, PORTION):
-            codes = editor.sampler.sample(numbers[start : start + PORTION], seed, first + start)
+            part = numbers[start : start + PORTION]
+
+            def looked(done: int, total: int, start: int = start, size: int = len(part)) -> None:
+                tell(start + size * done / total)
+
+            codes = editor.sampler.sample(part, seed, first + start, looked)
             pictures.append(as_pictures(editor.tokenizer.decode(codes)))
-            tell(min(count, start + PORTION))
     return np.concatenate(pictures), numbers.repeat_interleave(frames).numpy()
 
 
@@ -246,7 +257,7 @@ def write_picture(output: Path, pictures: np.ndarray, force: bool) -> None:
 
 
 @contextmanager
-def bar(total: int) -> Iterator[Callable[[int], None]]:
+def bar(total: int) -> Iterator[Callable[[float], None]]:
     """A progress bar on a terminal; is told how many are done."""
     from rich.console import Console
     from rich.progress import Progress

@@ -59,7 +59,9 @@ def read_index(store: Store) -> Index:
 
 @dataclass(frozen=True, eq=False)
 class TokenSample:
-    """`digits` (T, h, w, L) of the row that stands at `position`; `label` its number among the classes, -1 without."""
+    """`digits` (T, h, w, L) of the row that stands at `position`; `label` its number among the classes, -1 without: the
+    row has a class's name, or its number.
+    """
 
     position: int
     digits: Tensor
@@ -192,9 +194,12 @@ class TokenDataset(Dataset[TokenSample]):
     def _label(self, row: TokenRow) -> int:
         if self._classes is None or row.head.label is None:
             return -1
-        if row.head.label not in self._classes:
-            raise DataError(f"{row.head.source} is labelled {row.head.label!r}, which is none of the classes")
-        return self._classes[row.head.label]
+        label = row.head.label
+        if label.isdecimal() and label not in self._classes and int(label) < len(self._classes):
+            return int(label)
+        if label not in self._classes:
+            raise DataError(f"{row.head.source} is labelled {label!r}, which is none of the classes")
+        return self._classes[label]
 
 
 @dataclass(frozen=True)

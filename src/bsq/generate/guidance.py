@@ -6,9 +6,9 @@ logits = without + (1 + w)·(with − without) = with + w·(with − without): w
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from bsq.errors import SettingsError
@@ -37,10 +37,28 @@ class PowerCosineGuidance(Settings):
     power: PositiveFloat = 2.0
 
 
-GuidanceSettings = Annotated[ConstantGuidance | LinearGuidance | PowerCosineGuidance, Field(discriminator="kind")]
+class IntervalGuidance(Settings):
+    """`weight` from progress `start` to `end`, 0 before and after (arXiv:2404.07724). Steps of weight 0 look once
+    rather than twice.
+    """
+
+    kind: Literal["interval"] = "interval"
+    weight: NonNegativeFloat = 2.0
+    start: float = Field(default=0.5, ge=0, le=1)
+    end: float = Field(default=1.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _is_an_interval(self) -> Self:
+        if self.start > self.end:
+            raise ValueError(f"guidance from {self.start} to {self.end} is none; start must not be above end")
+        return self
 
 
-def guidance_weight(settings: ConstantGuidance | LinearGuidance | PowerCosineGuidance, step: int, steps: int) -> float:
+Guidance = ConstantGuidance | LinearGuidance | PowerCosineGuidance | IntervalGuidance
+GuidanceSettings = Annotated[Guidance, Field(discriminator="kind")]
+
+
+def guidance_weight(settings: Guidance, step: int, steps: int) -> float:
     """The weight in step `step` (from 0) of `steps`; a lone step has the whole weight."""
     progress = step / (steps - 1) if steps > 1 else 1.0
     match settings:
@@ -50,6 +68,8 @@ def guidance_weight(settings: ConstantGuidance | LinearGuidance | PowerCosineGui
             return weight * progress
         case PowerCosineGuidance(weight=weight, power=power):
             return weight * (1 - math.cos(math.pi * progress**power)) / 2
+        case IntervalGuidance(weight=weight, start=start, end=end):
+            return weight if start <= progress <= end else 0.0
         case other:
             raise SettingsError(f"no guidance {other!r}")
 

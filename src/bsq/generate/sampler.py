@@ -35,8 +35,9 @@ class SamplerSettings(Settings):
 
     steps        looks of the network at a frame
     temperature  of the values; below 1 likelier ones become likelier still
-    refresh      compute all tokens anew in every so many steps; between them tokens that are known keep the keys and
-                 values of the last look. 1 is exact
+    refresh      compute all tokens anew in every so many steps; between them only those that are asked for a value,
+                 or became known in the last step, are computed: all others keep the keys and values of the last look.
+                 1 is exact. By confidence every unknown token is asked, in other orders those of the step alone
     together     pictures that go through the network at once; None: one on CPUs, else 64. The roundings of products
                  depend on it, and so may a sample: one at a time is the same in any batch, several are faster
     """
@@ -194,7 +195,7 @@ class Filling:
         groups = canvas.groups.shape[-1]
         asked = order.candidates(unknown, count)
         weight = guidance_weight(self.settings.guidance, step, self.settings.steps) if self.guided else 0.0
-        logits = self._logits(canvas, asked, unknown, stale, weight, step)
+        logits = self._logits(canvas, asked, stale, weight, step)
         draws = uniform(self.draw.seed, VALUES, (frame << 20) + step, self.draw.samples, unknown.shape[1])
         values = canvas.groups.flatten(1, 2).clone()
         confidence = torch.zeros_like(values, dtype=torch.float32)
@@ -213,15 +214,13 @@ class Filling:
         canvas.groups[kept] = values.view_as(canvas.groups)[kept]
         return became
 
-    def _logits(
-        self, canvas: Canvas, asked: Tensor, unknown: Tensor, stale: Tensor, weight: float, step: int
-    ) -> list[Tensor]:
+    def _logits(self, canvas: Canvas, asked: Tensor, stale: Tensor, weight: float, step: int) -> list[Tensor]:
         """Of each group float32 (n, V) of the n places asked for, in order."""
         if step == 0 and self.with_class.frame == 0 and not canvas.known.any():
             return self._opening(canvas, asked, weight)
         places, groups = None, canvas.groups.shape[-1]
         if step % self.settings.refresh:
-            places = _numbers(unknown.view(len(unknown), -1, groups).any(-1) | stale)
+            places = _numbers(asked.view(len(asked), -1, groups).any(-1) | stale)
         seen = _numbers(asked.view(len(asked), -1, groups).any(-1))
         views = [self.with_class, self.without] if weight else [self.with_class]
         logits = [_read(view, canvas, places, seen, asked) for view in views]

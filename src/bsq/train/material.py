@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from bsq.checkpoint import load
 from bsq.data.dataset import to_pixels
 from bsq.data.labels import read_class_names
-from bsq.data.loader import Positions, Share, load_batches, open_dataset, open_samples
+from bsq.data.loader import Share, load_batches, open_dataset, open_samples
 from bsq.errors import SettingsError, ShapeError
 from bsq.generate.folder import GeneratorCard
 from bsq.generate.likelihood import code_length
@@ -21,9 +20,11 @@ from bsq.generate.network import Generator
 from bsq.generate.sampler import Sampler
 from bsq.tokenizer import Tokenizer
 from bsq.train.generator_recipe import GeneratorRecipe
+from bsq.train.live_codes import LiveCodes, LiveCodeSettings
 from bsq.train.logs import progress_bar
 from bsq.train.samples import Sheet, draw_sheet, tile
-from bsq.train.tokens import StoredRows, encode_pictures, take
+from bsq.train.token_folder import FolderCodes, TokenFolderSettings
+from bsq.train.tokens import StoredRows, TokenDataSettings, TrainingCodes, encode_pictures
 from bsq.train.trainer import Trainer
 
 
@@ -92,28 +93,45 @@ class CodeMaterial:
         self.card = GeneratorCard(
             network=recipe.model, tokenizer=recipe.tokenizer, code_hash=self.tokenizer.code_hash, class_names=kept
         )
-        bar = progress_bar(accelerator.is_main_process, "encoding pictures")
-        with accelerator.main_process_first(), bar as tell:  # the others find its cache
-            self.rows = encode_pictures(recipe.data, recipe.data.source, self.tokenizer, len(radices), tell)
-        if tuple(self.rows.digits.shape[1:4]) != recipe.model.grid:
-            raise ShapeError(f"the codes have grids {tuple(self.rows.digits.shape[1:4])}, not {recipe.model.grid}")
-        if recipe.model.classes and int(self.rows.labels.max()) >= recipe.model.classes:
-            raise SettingsError(f"there is a label {int(self.rows.labels.max())}, model.classes={recipe.model.classes}")
+        self.codes = self._open(names, accelerator)
+        if self.codes.grid != recipe.model.grid:
+            raise ShapeError(f"the codes have grids {self.codes.grid}, not {recipe.model.grid}")
         self.held_out: StoredRows | None = None
 
+    def _open(self, names: tuple[str, ...], accelerator: Accelerator) -> TrainingCodes:
+        recipe, tokenizer, depth = self.recipe, self.tokenizer, len(self.recipe.model.radices)
+        match recipe.data:
+            case TokenFolderSettings(folder=folder, mix=mix):
+                return FolderCodes(folder, tokenizer, depth, names, recipe.seed, mix)
+            case LiveCodeSettings() as live:
+                return LiveCodes(live, tokenizer, depth, names, recipe.seed)
+            case TokenDataSettings() as once:
+                bar = progress_bar(accelerator.is_main_process, "encoding pictures")
+                with accelerator.main_process_first(), bar as tell:  # the others find its cache
+                    return encode_pictures(once, once.source, tokenizer, depth, tell, recipe.seed)
+            case other:
+                raise SettingsError(f"no codes from {other!r}")
+
     def describe(self) -> str:
-        return f"codes of {len(self.rows):,} views of pictures"
+        return self.codes.describe()
 
     def batches(self, share: Share, first: int, last: int) -> Iterator[Any]:
-        order: dict[int, np.ndarray] = {}
-        for positions in Positions(share, first, last):
-            yield take(self.rows, self.recipe.seed, positions, order)
+        return self.codes.batches(share, first, last)
 
     def look_at_samples(self) -> None:
-        data = self.recipe.data
-        if source := self.recipe.samples.source:
-            alone = data.model_copy(update={"views": 1, "mirrored": "never", "cache": None})
-            self.held_out = encode_pictures(alone, source, self.tokenizer, len(self.recipe.model.radices))
+        recipe, samples, depth = self.recipe, self.recipe.samples, len(self.recipe.model.radices)
+        if samples.tokens is not None:
+            self.held_out = FolderCodes(samples.tokens, self.tokenizer, depth, self.card.class_names).every_row()
+        elif samples.source:
+            assert not isinstance(recipe.data, TokenFolderSettings), "the recipe checks it"
+            alone = TokenDataSettings(
+                source=samples.source,
+                class_names=recipe.data.class_names,
+                crop=recipe.data.crop,
+                short_side=recipe.data.short_side,
+                mirrored="never",
+            )
+            self.held_out = encode_pictures(alone, samples.source, self.tokenizer, depth)
 
     def sheet(self, averaged: Generator) -> Sheet:
         recipe, samples = self.recipe, self.recipe.samples

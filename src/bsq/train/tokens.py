@@ -1,15 +1,16 @@
 """Codes to train a generator on. What enters: pictures and a tokenizer. What leaves: digits and labels, made once.
 
-Anything with rows of digits and labels will do (`TokenRows`); `EncodedPictures` makes them: of each picture some views,
-cut as `bsq.data.transforms` says, each as it is and mirrored if asked for.
+`encode_pictures` makes them when a run begins: of each picture some views, cut as `bsq.data.transforms` says, each as
+it is and mirrored if asked for. Other ways to codes: a folder of `bsq tokenize` (`token_folder`), and codes made as
+they are needed (`live_codes`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -23,6 +24,7 @@ from torch import Tensor
 from bsq.data.dataset import as_clip, to_pixels
 from bsq.data.files import Existing, write_file
 from bsq.data.labels import labels_of, read_class_names
+from bsq.data.loader import Positions, Share
 from bsq.data.pictures import open_picture
 from bsq.data.sources import AnySource, open_source
 from bsq.data.stored import Kind, Stored
@@ -45,6 +47,7 @@ class TokenDataSettings(Settings):
     cache        a folder that keeps the codes for other runs; None: they are made again for each run
     """
 
+    kind: Literal["pictures"] = "pictures"
     source: AnySource
     class_names: str | None = None
     crop: PositiveInt = 128
@@ -74,31 +77,47 @@ class TokenBatch:
     unreadable: tuple[object, ...] = ()
 
 
-class TokenRows(Protocol):
-    """Codes by number."""
+class TrainingCodes(Protocol):
+    """What a generator is trained on."""
 
-    def __len__(self) -> int: ...
+    def describe(self) -> str: ...
 
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
-        """Digits (T, h, w, L) of unsigned integers, and a label, −1 for none."""
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Frames, rows and columns of tokens."""
+        ...
+
+    def batches(self, share: Share, first: int, last: int) -> Iterator[TokenBatch]:
+        """One process's micro-batches of whole steps, from position `first` to `last`."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """Rows in memory: digits (N, T, h, w, L), labels (N,)."""
+    """Rows in memory: digits (N, T, h, w, L), labels (N,), which come in an order of their own in each epoch."""
 
     digits: Tensor
     labels: Tensor
+    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.digits)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
-        return self.digits[number], int(self.labels[number])
+    def describe(self) -> str:
+        return f"codes of {len(self):,} views of pictures"
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return tuple(self.digits.shape[1:4])
+
+    def batches(self, share: Share, first: int, last: int) -> Iterator[TokenBatch]:
+        order: dict[int, np.ndarray] = {}
+        for positions in Positions(share, first, last):
+            chosen = torch.tensor([row_at(self, self.seed, position, order) for position in positions])
+            yield TokenBatch(self.digits[chosen], self.labels[chosen], torch.tensor(positions))
 
 
-def row_at(rows: TokenRows, seed: int, position: int, order: dict[int, np.ndarray]) -> int:
+def row_at(rows: Sized, seed: int, position: int, order: dict[int, np.ndarray]) -> int:
     """Which row stands at a position: each epoch has a permutation of its own. `order` keeps the last one."""
     epoch, place = divmod(position, len(rows))
     if epoch not in order:
@@ -107,28 +126,20 @@ def row_at(rows: TokenRows, seed: int, position: int, order: dict[int, np.ndarra
     return int(order[epoch][place])
 
 
-def take(rows: TokenRows, seed: int, positions: Sequence[int], order: dict[int, np.ndarray]) -> TokenBatch:
-    """The batch of these positions of a run."""
-    taken = [rows[row_at(rows, seed, position, order)] for position in positions]
-    labels = torch.tensor([label for _, label in taken])
-    return TokenBatch(torch.stack([digits for digits, _ in taken]), labels, torch.tensor(list(positions)))
-
-
 def encode_pictures(
     settings: TokenDataSettings,
     source: AnySource,
     tokenizer: Tokenizer,
     bits: int,
     say: Callable[[int, int], None] = lambda done, total: None,
+    seed: int = 0,
 ) -> StoredRows:
-    """All views of the pictures of `source` that can be read, from the cache if they lie there.
+    """All views of the pictures of `source` that can be read, from the cache if they lie there; they will come in an
+    order that follows from `seed`.
 
     Raises DataError if there are none, or streams, which can only be tokenized beforehand.
     """
-    found = open_source(source, Kind.PICTURES)
-    if not isinstance(found, Sequence) or not all(isinstance(item, Stored) for item in found):
-        raise DataError("a generator is trained on stored pictures; tokenize streams beforehand")
-    items = [item for item in found if isinstance(item, Stored)]
+    items = stored_pictures(source)
     names = () if settings.class_names is None else read_class_names(settings.class_names)
     labels = labels_of(items, names)
     name = _key(settings, items, labels, tokenizer, bits)
@@ -136,13 +147,21 @@ def encode_pictures(
     if cache is not None and cache.exists():
         try:
             tensors = load_file(cache)
-            return StoredRows(tensors["digits"], tensors["labels"])
+            return StoredRows(tensors["digits"], tensors["labels"], seed)
         except (OSError, SafetensorError, KeyError):
             pass  # a file that is damaged is made again
-    rows = _encode_all(settings, items, labels, tokenizer, bits, say)
+    rows = replace(_encode_all(settings, items, labels, tokenizer, bits, say), seed=seed)
     if cache is not None:
         write_file(cache, save({"digits": rows.digits, "labels": rows.labels}), Existing.REPLACE)
     return rows
+
+
+def stored_pictures(source: AnySource) -> list[Stored]:
+    """Raises DataError for streams, which can only be read in their own order."""
+    found = open_source(source, Kind.PICTURES)
+    if not isinstance(found, Sequence) or not all(isinstance(item, Stored) for item in found):
+        raise DataError("a generator is trained on stored pictures; turn streams into tokens beforehand: bsq tokenize")
+    return [item for item in found if isinstance(item, Stored)]
 
 
 def _encode_all(
