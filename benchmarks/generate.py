@@ -1,8 +1,7 @@
-"""Sampling speed in the shape of the generator that ships (recipes/biscuit-s-generator.yaml), guidance from 0 up,
+"""Sampling speed in the shape of recipes/biscuit-s-generator.yaml, guidance from 0 up,
 beside a plain sampler that looks at all tokens with and without the class in every step and asks all heads.
 
-Weights are random and decoding to pixels is left out: both are the same for all. How good the pictures are that the
-inexact ways give is measured by `examples/generated.py`.
+Weights are random and decoding to pixels is left out: both are the same for all.
 """
 
 from __future__ import annotations

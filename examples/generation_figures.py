@@ -1,9 +1,10 @@
 """Draws what a generator does: new pictures, their nearest neighbours, restored halves, and a law known exactly.
 
-    python examples/generation_figures.py --data runs/picked --held-out runs/picked-val -o docs/generation
+    python examples/generation_figures.py --generator runs/generator/model --data runs/picked \\
+        --held-out runs/picked-val -o docs/generation
     python examples/generation_figures.py --only toy_law -o docs/generation        # needs no data
 
-What enters: a generator (the bundled one), and the folders examples/pick_classes.py made of what it was trained on and
+What enters: a generator, and the folders examples/pick_classes.py made of what it was trained on and
 of what it was not. What leaves, in the folder of -o:
 
 classes.webp      new pictures, a row a class
