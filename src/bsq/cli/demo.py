@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import sys
+from typing import Annotated, NoReturn
 
 import typer
 
 from bsq.cli.codec import choose_device
-from bsq.cli.failures import debugging, say
+from bsq.cli.failures import INTERRUPTED, debugging, say
 
 EPILOG = """
 **Examples**
@@ -60,4 +62,17 @@ def demo(
         bounds = Bounds() if max_pixels is None else replace(Bounds(), pixels=max_pixels)
         setup = Setup(tokenizer, shown_name(model), maker, Scratch(Path(folder) / "made"), bounds, debugging(ctx))
         warm_up(tokenizer)
-        serve(setup, Address(host, port), browser, lambda url: say(f"bsq demo: {url} · Ctrl-C ends it"))
+        try:
+            serve(setup, Address(host, port), browser, lambda url: say(f"bsq demo: {url} · Ctrl-C ends it"))
+            code = 0
+        except KeyboardInterrupt:
+            say("interrupted")
+            code = INTERRUPTED
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End at once: threads of requests at work cannot be stopped, and abort a process that shuts down around them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

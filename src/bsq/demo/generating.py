@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bsq.demo.compressing import view
 from bsq.demo.handling import AT_WORK, Setup, import_gradio, politely, take
 from bsq.demo.making import ANY_CLASS, Maker, Manner, brushed, fitted, inpaint, make
 from bsq.demo.material import Size, read_material
@@ -58,7 +59,9 @@ def lay_out(setup: Setup) -> None:
                 type="numpy",
                 sources=(),
                 layers=False,
-                brush=gr.Brush(colors=["#d9480f"], color_mode="fixed"),
+                canvas_size=(width, height),
+                fixed_canvas=True,
+                brush=gr.Brush(default_size=max(8, width // 10), colors=["#d9480f"], color_mode="fixed"),
                 transforms=(),
                 format="png",
                 elem_id="editor",
@@ -94,4 +97,4 @@ class Handlers:
         if edited is None or edited.get("background") is None:
             raise SettingsError("drop a picture first, then paint over what is to be made anew")
         mask, manner = brushed(edited["layers"]), Manner(int(steps), guidance, int(seed or 0))
-        return inpaint(self.maker, edited["background"][..., :3], mask, label, manner)
+        return view(inpaint(self.maker, edited["background"][..., :3], mask, label, manner))
