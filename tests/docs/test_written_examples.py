@@ -145,6 +145,17 @@ def clip_of(seconds: int, path: Path) -> None:
             video.write(np.roll(still, number, 1))
 
 
+def tiny_generator(folder: Path, name: str) -> None:
+    """In place of what lies there: one class."""
+    from bsq.generate.folder import GeneratorCard, save_generator
+    from bsq.generate.network import Generator, GeneratorSettings
+
+    shutil.rmtree(folder)
+    network = GeneratorSettings(radices=(2,) * 4, classes=1, grid=(1, 2, 2), width=32, depth=1, head_width=16)
+    card = GeneratorCard(network=network, class_names=(name,), tokenizer="none", code_hash="0" * 32)
+    save_generator(folder, Generator(network), card)
+
+
 QUICK = ("encode", "decode", "info")
 
 
@@ -184,6 +195,8 @@ def names_for(tokenizer: Tokenizer) -> dict[str, Any]:
 def test_python_runs(page: Path, text: str, desk: Path, tiny_tokenizer: Tokenizer) -> None:
     if "clip.mp4" in text:
         clip_of(13, desk / "clip.mp4")
+    if "load_generator" in text:
+        tiny_generator(desk / "runs/mine/model", "cup")
     if "TokenDataset" in text:
         pytest.importorskip("pyarrow")
         done = CliRunner().invoke(

@@ -41,44 +41,11 @@ class Session:
 def lay_out(setup: Setup) -> None:
     """The tab, inside gradio's context."""
     gr = import_gradio()
-    length = len(setup.model.radices)
-    state, source = gr.State(None, time_to_live=3600), gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
-            upload = gr.File(label="A picture or clip", elem_id="upload", height=150)
-            size = gr.Radio([*Size], value=Size.quick, show_label=False, container=False, elem_id="size")
-            dial = gr.Slider(
-                max(1, length // 4),
-                length,
-                value=max(1, length // 2),
-                step=1,
-                label="Bits a token",
-                info="Fewer bits, smaller file; one model has them all",
-                buttons=[],
-                elem_id="dial",
-            )
-            numbers = gr.HTML(figures_of_nothing(), elem_id="figures")
-            download = gr.DownloadButton("Download .bsq", interactive=False, variant="primary", elem_id="download")
-            told = gr.HTML(elem_id="told")
+            asked = lay_out_asking(len(setup.model.radices))
         with gr.Column(scale=3, min_width=480):
-            slider = gr.ImageSlider(
-                label=ORIGINAL + " | bsq",
-                format="png",
-                max_height=560,
-                elem_id="slider",
-                interactive=False,
-                buttons=["fullscreen"],
-            )
-            clip = gr.Video(
-                label="Original and reconstruction",
-                visible=False,
-                autoplay=True,
-                loop=True,
-                buttons=[],
-                height=380,
-                elem_id="clip",
-            )
-            left = gr.Radio([ORIGINAL], value=ORIGINAL, label="Left of the line", visible=False, elem_id="left")
+            seen = lay_out_seeing()
     gr.HTML("<h2 class='bsq-part'>The same bytes elsewhere</h2>")
     gallery = gr.Gallery(
         columns=6,
@@ -93,45 +60,121 @@ def lay_out(setup: Setup) -> None:
     table = gr.HTML(NOTHING, elem_id="rivals")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=480):
-            gr.HTML("<h2 class='bsq-part'>Where the bits go</h2>")
-            costs = gr.Image(show_label=False, format="png", buttons=["fullscreen"], visible=False, elem_id="costs")
-            legend = gr.HTML(NOTHING)
+            costs, legend = lay_out_drawing("Where the bits go", "costs")
         with gr.Column(min_width=480):
-            gr.HTML("<h2 class='bsq-part'>The bits themselves</h2>")
-            planes = gr.Image(show_label=False, format="png", buttons=["fullscreen"], visible=False, elem_id="planes")
-            words = gr.HTML(NOTHING)
-
+            planes, words = lay_out_drawing("The bits themselves", "planes")
     handlers = Handlers(setup)
-    shown = [state, slider, clip, left, numbers, download, legend, costs, words, planes]
-    rivals = [table, gallery, left]
-    taken = upload.upload(take, upload, [source, upload], queue=False, api_visibility="private")
-    for event in (taken.success, size.input):
+    pictures, drawings = [seen.slider, seen.clip, seen.left], [legend, costs, words, planes]
+    shown = [asked.state, *pictures, asked.numbers, asked.download, *drawings]
+    connect(handlers, asked, shown, rivals=[table, gallery, seen.left])
+    seen.left.input(
+        politely(setup, handlers.change_left),
+        [asked.state, seen.left],
+        seen.slider,
+        show_progress="minimal",
+        api_visibility="private",
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The narrow column's components: what is given, and the figures of what came of it."""
+
+    state: Any
+    source: Any
+    upload: Any
+    size: Any
+    dial: Any
+    numbers: Any
+    download: Any
+    told: Any
+
+
+def lay_out_asking(length: int) -> Asked:
+    """The narrow column, for codes of `length` bits."""
+    gr = import_gradio()
+    return Asked(
+        state=gr.State(None, time_to_live=3600),
+        source=gr.State(None),
+        upload=gr.File(label="A picture or clip", elem_id="upload", height=150),
+        size=gr.Radio([*Size], value=Size.quick, show_label=False, container=False, elem_id="size"),
+        dial=gr.Slider(
+            max(1, length // 4),
+            length,
+            value=max(1, length // 2),
+            step=1,
+            label="Bits a token",
+            info="Fewer bits, smaller file; one model has them all",
+            buttons=[],
+            elem_id="dial",
+        ),
+        numbers=gr.HTML(figures_of_nothing(), elem_id="figures"),
+        download=gr.DownloadButton("Download .bsq", interactive=False, variant="primary", elem_id="download"),
+        told=gr.HTML(elem_id="told"),
+    )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The wide column's components: a picture beside its reconstruction, or a clip."""
+
+    slider: Any
+    clip: Any
+    left: Any
+
+
+def lay_out_seeing() -> Seen:
+    """The wide column."""
+    gr = import_gradio()
+    return Seen(
+        slider=gr.ImageSlider(
+            label=ORIGINAL + " | bsq",
+            format="png",
+            max_height=560,
+            elem_id="slider",
+            interactive=False,
+            buttons=["fullscreen"],
+        ),
+        clip=gr.Video(
+            label="Original and reconstruction",
+            visible=False,
+            autoplay=True,
+            loop=True,
+            buttons=[],
+            height=380,
+            elem_id="clip",
+        ),
+        left=gr.Radio([ORIGINAL], value=ORIGINAL, label="Left of the line", visible=False, elem_id="left"),
+    )
+
+
+def lay_out_drawing(title: str, name: str) -> tuple[Any, Any]:
+    """A drawing with its heading → (picture, words below it)."""
+    gr = import_gradio()
+    gr.HTML(f"<h2 class='bsq-part'>{title}</h2>")
+    picture = gr.Image(show_label=False, format="png", buttons=["fullscreen"], visible=False, elem_id=name)
+    return picture, gr.HTML(NOTHING)
+
+
+def connect(handlers: Handlers, asked: Asked, shown: list[Any], rivals: list[Any]) -> None:
+    """What follows an upload, another size and a turn of the dial: the picture first, then what it is compared with."""
+    setup, of_dial = handlers.setup, [asked.state, asked.dial]
+    show, compare_all = politely(setup, handlers.show), politely(setup, handlers.compare)
+    private: dict[str, Any] = {"api_visibility": "private"}
+    minimal: dict[str, Any] = {"show_progress": "minimal", "trigger_mode": "always_last", **private}
+    taken = asked.upload.upload(take, asked.upload, [asked.source, asked.upload], queue=False, **private)
+    for event in (taken.success, asked.size.input):
         begun = event(
-            politely(setup, handlers.begin), [state, source, size], [state, told], **AT_WORK, api_visibility="private"
+            politely(setup, handlers.begin),
+            [asked.state, asked.source, asked.size],
+            [asked.state, asked.told],
+            **AT_WORK,
+            **private,
         )
-        seen = begun.success(politely(setup, handlers.show), [state, dial], shown, **AT_WORK, api_visibility="private")
-        seen.success(politely(setup, handlers.compare), [state, dial], rivals, **BESIDE_WORK, api_visibility="private")
-    turned = dial.change(
-        politely(setup, handlers.show),
-        [state, dial],
-        shown,
-        trigger_mode="always_last",
-        **AT_WORK,
-        show_progress="minimal",
-        api_visibility="private",
-    )
-    turned.success(
-        politely(setup, handlers.compare),
-        [state, dial],
-        rivals,
-        trigger_mode="always_last",
-        **BESIDE_WORK,
-        show_progress="minimal",
-        api_visibility="private",
-    )
-    left.input(
-        politely(setup, handlers.change_left), [state, left], slider, show_progress="minimal", api_visibility="private"
-    )
+        first = begun.success(show, of_dial, shown, **AT_WORK, **private)
+        first.success(compare_all, of_dial, rivals, **BESIDE_WORK, **private)
+    turned = asked.dial.change(show, of_dial, shown, **AT_WORK, **minimal)
+    turned.success(compare_all, of_dial, rivals, **BESIDE_WORK, **minimal)
 
 
 def figures_of_nothing() -> str:
