@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import Row
 
-MODULES = ("quantizer", "prior", "loader", "attention", "streaming", "generate")
+MODULES = ("quantizer", "prior", "loader", "attention", "streaming", "generate", "tokenizer")
 
 
 WITH_OPTIONS = ("kodak_priors", "clip_priors")  # these take data and trained priors
