@@ -59,7 +59,7 @@ def inference(side: int = 256) -> Iterator[Row]:
     """Encoding and decoding of one picture: float32 and bfloat16, ours and the textbook's."""
     pixels, ours = picture(side), vit(side)
     textbook = textbook_of(ours)
-    short = vit(side).bfloat16()
+    ours, short = ours.prepare(), vit(side).bfloat16().prepare()
 
     def by_textbook() -> Outcome:
         with torch.no_grad():

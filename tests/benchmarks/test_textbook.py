@@ -15,9 +15,7 @@ from bsq.vit.transformer import TransformerSettings
 def small() -> Tokenizer:
     torch.manual_seed(0)
     positions = LearnedPositionsSettings(rows=4, columns=6)
-    part = TransformerSettings(
-        width=64, depth=2, head_width=16, positions=positions, attention=FullAttentionSettings()
-    )
+    part = TransformerSettings(width=64, depth=2, head_width=16, positions=positions, attention=FullAttentionSettings())
     return Tokenizer(TokenizerSettings(patch=4, quantizer=BsqSettings(bits=12), encoder=part, decoder=part)).eval()
 
 

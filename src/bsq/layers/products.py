@@ -9,6 +9,7 @@ exporters, which choose their own kernels) goes through `F.linear`.
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -20,14 +21,48 @@ from torch.autograd.function import once_differentiable
 Activation = Literal["none", "gelu"]
 
 
+@dataclass(frozen=True)
+class LaidOut:
+    """A weight as oneDNN wants it, and what the weight was then."""
+
+    weight: Tensor
+    state: tuple[int, int]
+
+
 class Linear(nn.Linear):
     """`nn.Linear`, with `linear` for its product. Differentiable once where oneDNN is used."""
 
+    laid_out: LaidOut | None = None
+
     def forward(self, tokens: Tensor) -> Tensor:
-        return linear(tokens, self.weight, self.bias)
+        return linear(tokens, self.weight, self.bias, self.laid_out)
+
+    def lay_out(self) -> None:
+        """Keep a copy of the weight in oneDNN's order, so that no call has to make one: the same results, sooner."""
+        self.laid_out = None
+        if self.weight.is_inference() or not by_onednn(self.weight.detach(), self.weight, self.weight.dtype):
+            return
+        copy = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().contiguous())
+        self.laid_out = LaidOut(copy, _state(self.weight))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles are without what can be made again."""
+        return {name: value for name, value in super().__getstate__().items() if name != "laid_out"}
 
 
-def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _state(weight: Tensor) -> tuple[int, int]:
+    """Changes whenever a weight is written to, moved or cast."""
+    return weight.data_ptr(), -1 if weight.is_inference() else weight._version
+
+
+def ready(weight: Tensor, laid_out: LaidOut | None, dtype: torch.dtype) -> Tensor:
+    """The weight for `multiply`: its laid-out copy where that is still the same."""
+    if laid_out is not None and weight.dtype is dtype and laid_out.state == _state(weight):
+        return laid_out.weight
+    return weight.to(dtype)
+
+
+def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None, laid_out: LaidOut | None = None) -> Tensor:
     """tokens (…, K) · weightᵀ (N, K) + bias (N,), in autocast's dtype where it is on."""
     dtype = _dtype_of_product(tokens)
     if not by_onednn(tokens, weight, dtype):
@@ -35,10 +70,10 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (tokens, weight, bias)):
         out: Tensor = _Linear.apply(tokens, weight, bias, dtype)
         return out
-    return multiply(tokens.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+    return multiply(tokens.to(dtype), ready(weight, laid_out, dtype), None if bias is None else bias.to(dtype))
 
 
-def mlp(tokens: Tensor, up: nn.Linear, down: nn.Linear) -> Tensor:
+def mlp(tokens: Tensor, up: Linear, down: Linear) -> Tensor:
     """Linear, exact GELU, Linear. For the backward pass the GELU's input is kept and its output computed again."""
     dtype = _dtype_of_product(tokens)
     if not by_onednn(tokens, up.weight, dtype):
@@ -47,8 +82,8 @@ def mlp(tokens: Tensor, up: nn.Linear, down: nn.Linear) -> Tensor:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (tokens, *weights)):
         out: Tensor = _Mlp.apply(tokens, *weights, dtype)
         return out
-    first, first_bias, second, second_bias = (tensor.to(dtype) for tensor in weights)
-    return multiply(multiply(tokens.to(dtype), first, first_bias, "gelu"), second, second_bias)
+    middle = multiply(tokens.to(dtype), ready(up.weight, up.laid_out, dtype), up.bias.to(dtype), "gelu")
+    return multiply(middle, ready(down.weight, down.laid_out, dtype), down.bias.to(dtype))
 
 
 def by_onednn(tokens: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
@@ -69,8 +104,9 @@ def _dtypes_of_onednn() -> tuple[torch.dtype, ...]:
 
 
 def _dtype_of_product(tokens: Tensor) -> torch.dtype:
-    kind = tokens.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tokens.dtype
+    """Of one on a CPU."""
+    on = tokens.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return torch.get_autocast_dtype("cpu") if on else tokens.dtype
 
 
 def multiply(tokens: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation = "none") -> Tensor:
@@ -78,7 +114,9 @@ def multiply(tokens: Tensor, weight: Tensor, bias: Tensor | None = None, activat
     rows = tokens.reshape(-1, tokens.shape[-1]).contiguous()
     # One row alone would be rounded otherwise than among others.
     two = rows.expand(2, -1).contiguous() if len(rows) == 1 else rows
-    out = torch.ops.mkldnn._linear_pointwise(two, weight.contiguous(), bias, activation, [], "none")
+    out = torch.ops.mkldnn._linear_pointwise(
+        two, weight if weight.is_mkldnn else weight.contiguous(), bias, activation, [], "none"
+    )
     return out[: len(rows)].view(*tokens.shape[:-1], -1)
 
 
