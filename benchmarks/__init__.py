@@ -24,6 +24,18 @@ class Row:
     met: bool | None = None
 
 
+class Clock:
+    """What `interleaved` reads: the wall's clock, or, on a busy machine, the processors' that this process uses."""
+
+    read = staticmethod(time.perf_counter)
+
+    @classmethod
+    def of_one_thread(cls) -> None:
+        """From here on: one thread, and the time that it has a processor. What others do hardly moves it."""
+        torch.set_num_threads(1)
+        cls.read = staticmethod(time.process_time)
+
+
 def interleaved(functions: Sequence[Callable[[], object]], rounds: int = 9) -> list[float]:
     """Median seconds of each function, run in turn so that a busy machine slows all of them alike.
 
@@ -33,16 +45,16 @@ def interleaved(functions: Sequence[Callable[[], object]], rounds: int = 9) -> l
     repeats = []
     for function in functions:
         function()
-        start = time.perf_counter()
+        start = Clock.read()
         function()
-        repeats.append(max(1, min(50, int(0.02 / (time.perf_counter() - start)))))
+        repeats.append(max(1, min(50, int(0.02 / (Clock.read() - start)))))
     seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
         for function, repeat, mine in zip(functions, repeats, seconds, strict=True):
-            start = time.perf_counter()
+            start = Clock.read()
             for _ in range(repeat):
                 function()
-            mine.append((time.perf_counter() - start) / repeat)
+            mine.append((Clock.read() - start) / repeat)
     return [statistics.median(mine) for mine in seconds]
 
 

@@ -6,12 +6,14 @@ Peak memory is that of a fresh process that does nothing else: `python -m benchm
 
 from __future__ import annotations
 
+import copy
 import platform
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +53,7 @@ class Outcome:
 
 def rows() -> Iterator[Row]:
     yield from inference()
+    yield from beside_a_peer()
     for side, batch, faster, smaller in ((128, 4, 3.8, 0.85), (256, 2, 3.3, 0.75)):
         yield from training(side, batch, faster, smaller)
 
@@ -89,6 +92,50 @@ def inference(side: int = 256) -> Iterator[Row]:
     yield ratio("… beside the textbook under bfloat16 autocast", slow_short / quick_short, 1.6)
     yield Row("… of the machine's products", f"{flops(ours, side) / quick_short / rate(ceiling_short) / 1e7:.0f} %")
     yield from compared(by_textbook(), by_ours_short(), 0.005, None)
+
+
+def beside_a_peer(side: int = 256) -> Iterator[Row]:
+    """A convolutional autoencoder of Stable Diffusion's size, 84 M random weights, in the dtypes that ours has."""
+    if find_spec("diffusers") is None:
+        yield Row("beside a diffusers VAE", "diffusers is not installed")
+        return
+    from diffusers import AutoencoderKL
+
+    widths = (128, 256, 512, 512)
+    torch.manual_seed(0)
+    peer = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=widths,
+        layers_per_block=2,
+    ).eval()
+    pixels, ours = picture(side), vit(side).prepare()
+    peer_short, short = copy.deepcopy(peer).bfloat16(), vit(side).bfloat16().prepare()
+
+    def by_peer(model: AutoencoderKL, dtype: torch.dtype) -> Step:
+        @torch.no_grad()
+        def run() -> Tensor:
+            return model.decode(model.encode(pixels.to(dtype)).latent_dist.mode()).sample
+
+        return run
+
+    seconds = interleaved(
+        [
+            by_peer(peer, torch.float32),
+            by_peer(peer_short, torch.bfloat16),
+            lambda: through(ours, pixels),
+            lambda: through(short, pixels),
+        ],
+        ROUNDS,
+    )
+    name = f"encode + decode {side}² beside a diffusers VAE, {parameters(peer):.0f} M weights: float32"
+    yield ratio(name, seconds[0] / seconds[2], 3)
+    yield ratio("… bfloat16 both", seconds[1] / seconds[3], 3)
+
+
+def parameters(model: nn.Module) -> float:
+    """In millions."""
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
 
 
 def through(tokenizer: Tokenizer, pixels: Tensor) -> Outcome:
