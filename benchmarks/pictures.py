@@ -1,7 +1,7 @@
 """Large pictures through the bundled model, codes and pixels: time and memory beside the number of pixels.
 
 Each size has a process of its own, because a process's peak never falls: `python -m benchmarks.pictures 1024` prints
-the seconds and bytes of one. `--plot FILE` draws them. Seconds are those of processors, which others' work hardly moves.
+the seconds and bytes of one. `--plot FILE` draws them. Seconds are the processor's, which others' work hardly moves.
 """
 
 from __future__ import annotations
@@ -83,12 +83,8 @@ def plot(measured: list[Measured], path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     pixels = [m.megapixels for m in measured]
-    for axis, values, name in zip(
-        axes,
-        ([m.seconds for m in measured], [m.bytes / 2**20 for m in measured]),
-        ("CPU seconds", "peak MiB"),
-        strict=True,
-    ):
+    panels = {"CPU seconds": [m.seconds for m in measured], "peak MiB": [m.bytes / 2**20 for m in measured]}
+    for axis, (name, values) in zip(axes, panels.items(), strict=True):
         axis.loglog(pixels, values, "o-", label="biscuit-s, encode + decode")
         axis.loglog(pixels, [values[-1] * p / pixels[-1] for p in pixels], ":", color="gray", label="linear in pixels")
         axis.set_xlabel("megapixels")
