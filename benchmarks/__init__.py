@@ -24,6 +24,12 @@ class Row:
     met: bool | None = None
 
 
+def show(row: Row) -> str:
+    """A row of a table in Markdown."""
+    verdict = {True: "met", False: "MISSED", None: ""}[row.met]
+    return f"| {row.name} | {row.figure} | {row.target} | {verdict} |"
+
+
 class Clock:
     """What `interleaved` reads: the wall's clock, or, on a busy machine, the processors' that this process uses."""
 

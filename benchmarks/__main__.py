@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from benchmarks import Clock, Row
+from benchmarks import Clock, show
 
 MODULES = (
     "tokenizer",
@@ -27,11 +27,6 @@ MODULES = (
 
 
 WITH_OPTIONS = ("kodak_priors", "clip_priors")  # these take data and trained priors
-
-
-def show(row: Row) -> str:
-    verdict = {True: "met", False: "MISSED", None: ""}[row.met]
-    return f"| {row.name} | {row.figure} | {row.target} | {verdict} |"
 
 
 def main() -> None:

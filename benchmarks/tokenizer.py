@@ -2,6 +2,8 @@
 
 Products of the same shapes as ViT-B's largest are measured in the same rounds, and tell what the machine could reach.
 Peak memory is that of a fresh process that does nothing else: `python -m benchmarks.tokenizer train ours 256 2`.
+`python -m benchmarks.tokenizer shallow 2` prints the tables of models with 2 blocks a side instead of 12, in processor
+seconds of one thread: what a busy machine can tell in minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from benchmarks import Row, interleaved
+from benchmarks import Clock, Row, interleaved, show
 from benchmarks.textbook import textbook_of, vit_b
 from bsq.quantizers.base import Quantized
 from bsq.tokenizer import Tokenizer
@@ -29,6 +31,12 @@ BITS = 36
 PRODUCT = 1024, 768, 3072
 
 Step = Callable[[], object]
+
+
+class Depth:
+    """Blocks of encoder and of decoder."""
+
+    blocks = 12
 
 
 def picture(side: int, batch: int = 1) -> Tensor:
@@ -42,7 +50,9 @@ def picture(side: int, batch: int = 1) -> Tensor:
 
 def vit(side: int) -> Tokenizer:
     torch.manual_seed(0)
-    return Tokenizer(vit_b(side, BITS)).eval()
+    settings = vit_b(side, BITS)
+    part = settings.encoder.model_copy(update={"depth": Depth.blocks})
+    return Tokenizer(settings.model_copy(update={"encoder": part, "decoder": part})).eval()
 
 
 @dataclass(frozen=True)
@@ -223,18 +233,32 @@ def ratio(name: str, factor: float, target: float) -> Row:
 
 def peak(*words: object) -> int:
     """Peak bytes of a process that does what the words say."""
-    command = [sys.executable, "-m", "benchmarks.tokenizer", *map(str, words)]
+    command = [sys.executable, "-m", "benchmarks.tokenizer", *map(str, words), str(Depth.blocks)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def main(what: str, who: str, side: int, batch: int) -> None:
-    assert what == "train"
+def train(who: str, side: int, batch: int) -> int:
+    """Peak bytes of this process after two steps."""
     step = {"ours": our_step, "textbook": textbook_step}[who](side, batch)
     step()
     step()
     unit = 1 if platform.system() == "Darwin" else 1024
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def main(words: list[str]) -> None:
+    match words:
+        case ["shallow", depth]:
+            Depth.blocks = int(depth)
+            Clock.of_one_thread()
+            for row in rows():
+                print(show(row), flush=True)
+        case ["train", who, side, batch, *depth]:
+            Depth.blocks = int(depth[0]) if depth else Depth.blocks
+            print(train(who, int(side), int(batch)))
+        case _:
+            sys.exit(__doc__)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1:])
