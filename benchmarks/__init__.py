@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -62,6 +65,14 @@ def interleaved(functions: Sequence[Callable[[], object]], rounds: int = 9) -> l
                 function()
             mine.append((Clock.read() - start) / repeat)
     return [statistics.median(mine) for mine in seconds]
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held. (Linux hands a parent's `ru_maxrss` down to what it starts.)"""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def settle_allocator() -> None:

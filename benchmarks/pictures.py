@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import resource
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 import torch
 
 import bsq
-from benchmarks import Row
+from benchmarks import Row, peak_bytes
 
 SIDES = (256, 512, 1024, 2048, 4096)
 
@@ -101,8 +100,7 @@ def main() -> None:
     if arguments.plot is not None:
         plot([measure(side) for side in SIDES], arguments.plot)
         return
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(through(arguments.side), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    print(through(arguments.side), peak_bytes())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ in processor seconds.
 from __future__ import annotations
 
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 import torch
 
 import bsq
-from benchmarks import Row, settle_allocator
+from benchmarks import Row, peak_bytes, settle_allocator
 from bsq.layers.windows import WindowAttentionSettings
 from bsq.quantizers import BsqSettings
 from bsq.tokenizer import Tokenizer, TokenizerSettings
@@ -89,4 +88,4 @@ def stream(frames: int) -> None:
 
 if __name__ == "__main__":
     stream(int(sys.argv[1]))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+    print(peak_bytes())

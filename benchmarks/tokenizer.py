@@ -9,8 +9,6 @@ seconds of one thread: what a busy machine can tell in minutes.
 from __future__ import annotations
 
 import copy
-import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +18,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from benchmarks import Clock, Row, interleaved, show
+from benchmarks import Clock, Row, interleaved, peak_bytes, show
 from benchmarks.textbook import textbook_of, vit_b
 from bsq.quantizers.base import Quantized
 from bsq.tokenizer import Tokenizer
@@ -242,8 +240,7 @@ def train(who: str, side: int, batch: int) -> int:
     step = {"ours": our_step, "textbook": textbook_step}[who](side, batch)
     step()
     step()
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_bytes()
 
 
 def main(words: list[str]) -> None:
