@@ -9,17 +9,24 @@ import sys
 
 import torch
 
-from benchmarks import Row
+from benchmarks import Clock, show
 
-MODULES = ("quantizer", "prior", "loader", "attention", "streaming", "generate")
+MODULES = (
+    "tokenizer",
+    "gpu",
+    "quantizer",
+    "attention",
+    "streaming",
+    "pictures",
+    "prior",
+    "packing",
+    "start",
+    "loader",
+    "generate",
+)
 
 
 WITH_OPTIONS = ("kodak_priors", "clip_priors")  # these take data and trained priors
-
-
-def show(row: Row) -> str:
-    verdict = {True: "met", False: "MISSED", None: ""}[row.met]
-    return f"| {row.name} | {row.figure} | {row.target} | {verdict} |"
 
 
 def main() -> None:
@@ -28,8 +35,18 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="module", help="tables to print (default: all)")
-    for name in parser.parse_args().modules or MODULES:
-        print(f"\n{name} (torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()})\n")
+    parser.add_argument(
+        "--one-thread",
+        action="store_true",
+        help="on a busy machine: processor seconds of one thread, in tables whose forms run by turns",
+    )
+    arguments = parser.parse_args()
+    if arguments.one_thread:
+        Clock.of_one_thread()
+    clock = "processor seconds" if arguments.one_thread else "seconds"
+    for name in arguments.modules or MODULES:
+        threads = f"{torch.get_num_threads()} threads, {clock}"
+        print(f"\n{name} (torch {torch.__version__}, {threads}, {platform.machine()})\n")
         print("| what | measured | target | |\n|---|---|---|---|")
         for row in importlib.import_module(f"benchmarks.{name}").rows():
             print(show(row), flush=True)

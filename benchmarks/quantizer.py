@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import Row, interleaved
+from benchmarks import Row, interleaved, peak_bytes
 from bsq.quantizers import BSQ, BsqSettings
 from bsq.quantizers.entropy import enumerated_entropy, per_bit_entropy
 
@@ -136,13 +136,6 @@ def _report_peak(bits: int, queue: multiprocessing.SimpleQueue) -> None:
     step = ours(bits)
     # Importing alone may have peaked higher than this pass will: begin again from what is in use now.
     Path("/proc/self/clear_refs").write_text("5")
-    before = _peak()
+    before = peak_bytes()
     step()
-    queue.put((_peak() - before) / 1024)
-
-
-def _peak() -> int:
-    """Peak resident memory in KiB."""
-    return next(
-        int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    )
+    queue.put((peak_bytes() - before) / 2**20)

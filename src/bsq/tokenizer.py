@@ -19,6 +19,7 @@ from bsq.codes import Codes
 from bsq.errors import CodesError, SettingsError, ShapeError
 from bsq.folders import check_claim, check_fit, download, read_settings, read_tensors
 from bsq.hub import HubModel
+from bsq.layers.products import Linear
 from bsq.pixels import as_clip, check_range, check_size, pad_to
 from bsq.quantizers import KL, QuantizerSettings, build_quantizer
 from bsq.quantizers.base import Quantized
@@ -108,6 +109,15 @@ class Tokenizer(
         for tiling in filter(None, map(tiling_of, (self.settings.encoder, self.settings.decoder))):
             rows, columns = max(rows, tiling.rows), max(columns, tiling.columns)
         return rows, columns
+
+    def prepare(self) -> Self:
+        """Before much work on a CPU: lay weights out for its products, which is sooner by a twentieth and gives the
+        same bits. Takes the weights' memory again; a weight that is written to later is used as it is.
+        """
+        for part in self.modules():
+            if isinstance(part, Linear):
+                part.lay_out()
+        return self
 
     def forward(self, pixels: Tensor, kept: Tensor | None = None) -> Reconstruction:
         """Training: pixels (B, 3, T, H, W) of whole patches; `kept` (B,) int64, how many digits of each sample to

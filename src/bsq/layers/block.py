@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from bsq.layers.attention import Attention
 from bsq.layers.past import Past
 from bsq.layers.positions import Rotary
+from bsq.layers.products import Linear, mlp
 
 
 class Mlp(nn.Module):
@@ -12,12 +13,11 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, inner)
-        self.activation = nn.GELU()
-        self.down = nn.Linear(inner, width)
+        self.up = Linear(width, inner)
+        self.down = Linear(inner, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(tokens)))
+        return mlp(tokens, self.up, self.down)
 
 
 class Block(nn.Module):

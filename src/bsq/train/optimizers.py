@@ -72,7 +72,11 @@ def adamw(settings: AdamWSettings, parameters: list[nn.Parameter]) -> Optimizer:
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon)
+    # One pass over memory instead of one for each operation; not for parameters shared out among processes.
+    fused = all(
+        type(parameter) is nn.Parameter and parameter.device.type in ("cpu", "cuda") for parameter in parameters
+    )
+    return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=fused or None)
 
 
 def muon(settings: MuonSettings, parameters: list[nn.Parameter]) -> Optimizer:

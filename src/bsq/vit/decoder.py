@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from bsq.layers.patches import unpatchify
+from bsq.layers.products import Linear
 from bsq.vit.transformer import BodyPast, Transformer, TransformerSettings, initialise, map_in_portions, on_frames
 
 
@@ -12,10 +13,10 @@ class Decoder(nn.Module):
     def __init__(self, settings: TransformerSettings, patch: int, code_width: int) -> None:
         super().__init__()
         self.patch = patch
-        self.from_code = nn.Linear(code_width, settings.width)
+        self.from_code = Linear(code_width, settings.width)
         self.body = Transformer(settings)
         self.to_patches = nn.Sequential(
-            nn.Linear(settings.width, 4 * settings.width), nn.Tanh(), nn.Linear(4 * settings.width, 3 * patch * patch)
+            Linear(settings.width, 4 * settings.width), nn.Tanh(), Linear(4 * settings.width, 3 * patch * patch)
         )
         initialise(self)
 

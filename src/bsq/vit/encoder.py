@@ -5,6 +5,7 @@ w, C).
 from torch import Tensor, nn
 
 from bsq.layers.patches import patchify
+from bsq.layers.products import Linear
 from bsq.vit.transformer import BodyPast, Transformer, TransformerSettings, initialise, on_frames
 
 
@@ -14,9 +15,9 @@ class Encoder(nn.Module):
     def __init__(self, settings: TransformerSettings, patch: int, latent_width: int) -> None:
         super().__init__()
         self.patch = patch
-        self.embed = nn.Linear(3 * patch * patch, settings.width, bias=False)
+        self.embed = Linear(3 * patch * patch, settings.width, bias=False)
         self.body = Transformer(settings)
-        self.to_latent = nn.Linear(settings.width, latent_width)
+        self.to_latent = Linear(settings.width, latent_width)
         initialise(self)
 
     def forward(self, pixels: Tensor, past: BodyPast | None = None) -> Tensor:
