@@ -17,6 +17,7 @@ import bsq
 from bsq.errors import CheckpointError, MissingDependencyError, SettingsError
 from bsq.export import Format, check_export, export_model, networks, write
 from bsq.export.networks import PictureDecoder, PictureEncoder
+from bsq.layers.products import plain_products
 from bsq.tokenizer import Tokenizer, TokenizerSettings
 
 WINDOWS = {"kind": "windows", "size": 4}
@@ -181,7 +182,12 @@ def test_the_default_model_on_a_hundred_pictures(format: Format, photo: Callable
                 yield pixels[..., top : top + height, left : left + width]
 
     found = check_export(tmp_path / "programs", tokenizer, crops())
-    print(found)
+    with plain_products():
+        plain = [tokenizer.encode(pixels) for pixels in crops()]
+    pairs = zip(map(tokenizer.encode, crops()), plain, strict=True)
+    otherwise = sum(int((ours.digits != theirs.digits).sum()) for ours, theirs in pairs)
+    print(found, f"{otherwise} digits otherwise in the arithmetic of this processor")
+    assert otherwise <= 1e-5 * found.digits
     assert found.pictures == 100
     assert found.unequal_digits == 0
     assert found.farthest_pixel < 1e-5

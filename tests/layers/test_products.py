@@ -13,7 +13,7 @@ from torch import Tensor
 from bsq.layers.attention import attend_plain
 from bsq.layers.block import Mlp
 from bsq.layers.by_head import FEWEST_SCORES, attend_by_head, goes_by_head
-from bsq.layers.products import Linear, by_onednn, linear, ready
+from bsq.layers.products import Linear, by_onednn, linear, plain_products, ready
 
 BF16 = torch.bfloat16
 needs_onednn = pytest.mark.skipif(
@@ -31,6 +31,17 @@ def close(got: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
     scale = 2e-6 if dtype is torch.float32 else 2e-2
     got, wanted = got.detach().float(), wanted.detach()
     assert float((got - wanted).abs().max()) <= scale * float(wanted.abs().max()) + 1e-7
+
+
+def test_plain_products_are_those_of_torch() -> None:
+    layer, tokens = Linear(48, 20), torch.randn(7, 48)
+    with plain_products():
+        assert not by_onednn(tokens, layer.weight, torch.float32)
+        assert layer(tokens).equal(F.linear(tokens, layer.weight, layer.bias))
+        with pytest.raises(KeyError), plain_products():
+            raise KeyError
+        assert not by_onednn(tokens, layer.weight, torch.float32)
+    assert needs_onednn.args[0] or by_onednn(tokens, layer.weight, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(BF16, marks=needs_bf16)])

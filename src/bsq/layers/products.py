@@ -9,6 +9,9 @@ exporters, which choose their own kernels) goes through `F.linear`.
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -19,6 +22,18 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 Activation = Literal["none", "gelu"]
+
+_plain = ContextVar("plain", default=False)
+
+
+@contextmanager
+def plain_products() -> Iterator[None]:
+    """Within: `F.linear` and torch's own attention for everything, the arithmetic of exported and compiled programs."""
+    before = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(before)
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ def mlp(tokens: Tensor, up: Linear, down: Linear) -> Tensor:
 
 def by_onednn(tokens: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether `multiply` takes such a product."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _plain.get():
         return False
     plain = type(tokens) is Tensor and type(weight) in (Tensor, nn.Parameter) and tokens.numel() > 0
     return plain and tokens.device.type == weight.device.type == "cpu" and dtype in _dtypes_of_onednn()
