@@ -9,8 +9,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -29,6 +29,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
 PRIOR_FILES = "prior.safetensors", "prior.json"  # what `bsq.prior.freeze` writes beside a tokenizer
+DECODER_FILES = "decoder-*.safetensors"  # further decoders of the same codes (`bsq.checkpoint.decoders`)
 SHOWN = 8
 
 S = TypeVar("S", bound=Settings)
@@ -66,10 +67,14 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
-def copy_prior(origin: Path | None, folder: Path, code_hash: str) -> None:
-    """The prior in the folder `origin`, if there is one for codes of that hash, goes into `folder` too."""
+def copy_companions(origin: Path | None, folder: Path, code_hash: str) -> None:
+    """What is in the folder `origin` for codes of that hash goes into `folder` too: the prior, further decoders."""
     if origin is None:
         return
+    for path in origin.glob(DECODER_FILES):
+        with suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("code_hash") == code_hash:
+                shutil.copyfile(path, folder / path.name)
     files = [origin / name for name in PRIOR_FILES]
     try:
         belongs = json.loads(files[1].read_text(encoding="utf-8")).get("code_hash") == code_hash
@@ -145,8 +150,8 @@ def check_fit(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None
             raise CheckpointError(f"{source}: {name} holds values that are not finite numbers")
 
 
-def download(hub_id: str, options: Mapping[str, Any]) -> Path:
-    """The local folder of a model on the hub, fetched if need be.
+def download(hub_id: str, options: Mapping[str, Any], further: Sequence[str] = ()) -> Path:
+    """The local folder of a model on the hub, fetched if need be, with those `further` files.
 
     Of `options`, the hub's own are heeded (revision, token …).
 
@@ -159,7 +164,8 @@ def download(hub_id: str, options: Mapping[str, Any]) -> Path:
     if trouble is not None:
         given["local_files_only"] = True
     try:
-        hf_hub_download(hub_id, WEIGHTS_FILE, **given)
+        for file in (WEIGHTS_FILE, *further):
+            hf_hub_download(hub_id, file, **given)
         return Path(hf_hub_download(hub_id, CONFIG_FILE, **given)).parent
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = first_line(error) if trouble is None else f"it cannot be reached ({trouble})"

@@ -9,14 +9,14 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from safetensors.torch import save
 
 from bsq.card import ModelFacts, write_card
-from bsq.folders import WEIGHTS_FILE, card_of, copy_prior, rewriting
+from bsq.folders import WEIGHTS_FILE, card_of, copy_companions, rewriting
 
 
 class HubModel(PyTorchModelHubMixin):
     """The doors of Hugging Face's mixin, with folders that are whole or not there, and cards that say something.
 
-    `origin` is the folder a model was loaded from. What lay there beside the weights goes along: the prior while the
-    codes are the same, the card while all weights are.
+    `origin` is the folder a model was loaded from. What lay there beside the weights goes along: the prior and further
+    decoders while the codes are the same, the card while all weights are.
     """
 
     origin: Path | None = None
@@ -40,7 +40,7 @@ class HubModel(PyTorchModelHubMixin):
         """The hub's door, and its `options`. A model already in the folder stays as it is until this one is whole."""
         folder = Path(save_directory)
         with rewriting(folder) as draft:
-            copy_prior(self.origin, draft, self.code_hash)
+            copy_companions(self.origin, draft, self.code_hash)
             card = {"name": folder.name} | (options.get("model_card_kwargs") or {})
             super().save_pretrained(draft, model_card_kwargs=card)
         return str(self.push_to_hub(repo_id or folder.name, **options)) if push_to_hub else None

@@ -13,6 +13,8 @@ from bsq.evaluate.systems.names import shown_path, shown_spec
         ("dalle:/weights/dvae", "dalle:dvae"),
         ("SD=diffusers:stabilityai/sd-vae-ft-mse", "SD=diffusers:stabilityai/sd-vae-ft-mse"),
         ("webp@as:/data/lfq@18", "webp@as:lfq@18"),
+        ("biscuit-s:perceptual@18", "biscuit-s:perceptual@18"),
+        ("/data/mine:perceptual@18+prior", "mine:perceptual@18+prior"),
     ],
 )
 def test_systems_without_the_folders_of_this_machine(typed: str, shown: str) -> None:

@@ -19,10 +19,11 @@ from torch import nn
 from bsq.data.loader import open_samples
 from bsq.errors import TrainingError
 from bsq.quantizers.base import Quantized, QuantizerTerms
-from bsq.tokenizer import Reconstruction
+from bsq.tokenizer import Reconstruction, Tokenizer
 from bsq.train import Recipe, Start, run
 from bsq.train.checkpoints import checkpoints, load_state
 from bsq.train.ema import Ema, EmaSettings
+from bsq.train.learners import choose_learners
 from bsq.train.objective import LossSettings, NestedSettings, TokenizerObjective, draw_kept
 from bsq.train.optimizers import AdamWSettings, MuonSettings, build_optimizers
 from bsq.train.recipe import SampleSettings
@@ -158,6 +159,14 @@ def remember(settings: Recipe, folder: Path) -> Any:
     return kept
 
 
+def hold(settings: Recipe, folder: Path) -> Any:
+    """Names of the weights that learn."""
+    with torch.device("meta"):
+        tokenizer = Tokenizer(settings.model)
+    choose_learners(tokenizer, settings)
+    return [name for name, weight in tokenizer.named_parameters() if weight.requires_grad]
+
+
 def count_threads(settings: Recipe, folder: Path) -> Any:
     """Threads of PyTorch after a run that has nothing to resume."""
     before = torch.get_num_threads()
@@ -234,5 +243,6 @@ TABLE: list[Row] = [
     *rows(Recipe, train, BROKEN, most_bad_steps=9),
     *rows(Recipe, build, RECIPE, parallel="fsdp", compile="default"),
     *rows(Recipe, remember, RECIPE, recompute=True),
+    *rows(Recipe, hold, RECIPE | {"initial": "biscuit-s"}, learns="decoder"),
     *rows(Recipe, count_threads, RECIPE, threads=2),
 ]

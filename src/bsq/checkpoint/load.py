@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from bsq.checkpoint.decoders import FAITHFUL, decoder_file, split_decoder, take_decoder
 from bsq.errors import CheckpointError
 from bsq.folders import CONFIG_FILE, download
 from bsq.tokenizer import Tokenizer
@@ -24,13 +25,13 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Tokeni
 
     Args:
         name_or_path: a name from `bundled_models()`, a folder with config.json and model.safetensors, or a hub id
-            "owner/name".
+            "owner/name"; behind a colon another of its decoders: "biscuit-s:perceptual".
         device: where its weights go.
 
     Raises:
         CheckpointError: nothing of that name, files missing or damaged, tensors that do not fit.
     """
-    name = str(name_or_path)
+    name, decoder = split_decoder(str(name_or_path))
     if name in bundled_models():
         folder = MODELS / name
     elif os.path.isdir(name):
@@ -39,5 +40,7 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Tokeni
         bundled = ", ".join(bundled_models()) or "none"
         raise CheckpointError(f"no model {name!r}: bundled are {bundled}; else give a folder or a hub id")
     else:
-        folder = download(name, {})
-    return Tokenizer.from_pretrained(folder).to(device)
+        folder = download(name, {}, () if decoder == FAITHFUL else (decoder_file(decoder),))
+    tokenizer = Tokenizer.from_pretrained(folder)
+    take_decoder(tokenizer, folder, decoder)
+    return tokenizer.to(device)

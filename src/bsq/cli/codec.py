@@ -172,6 +172,10 @@ def decode(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Where the file's model is, if it is not a bundled one.")
     ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option("--decoder", metavar="NAME", help="faithful (default) or perceptual, which is made for the eye."),
+    ] = None,
     format: Annotated[
         Format | None,
         typer.Option("--format", help="Of results whose name is not given; default: png, of videos mp4."),
@@ -197,7 +201,7 @@ def decode(
     from bsq.codec.measure import holds_video
     from bsq.codec.picture import Recovered, decompress, recover
     from bsq.codec.recover import Fill
-    from bsq.codec.shelf import named_model
+    from bsq.codec.shelf import DEFAULT_MODEL, named_model
     from bsq.data.pictures import MAX_PIXELS, check_format, encode_picture
 
     if fill is not None and not allow_truncated:
@@ -210,7 +214,8 @@ def decode(
         if not is_folder(job.source) and not may_hold_video(job.source, kind_of(job.target, suffix)):
             check_format(kind_of(job.target, suffix))
     place = choose_device(device)
-    tokenizer = None if model is None else named_model(model, place)
+    named = model if decoder is None else f"{model or DEFAULT_MODEL}:{decoder}"
+    tokenizer = None if named is None else named_model(named, place)
     limits = Limits(pixels=MAX_PIXELS if max_pixels is None else max_pixels)
     way = Fill(fill or FillChoice.prior) if allow_truncated else None
     span = read_moment(start), read_moment(end)

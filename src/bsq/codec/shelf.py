@@ -10,6 +10,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from bsq.checkpoint import bundled_models, load
+from bsq.checkpoint.decoders import split_decoder
 from bsq.checkpoint.load import MODELS
 from bsq.codec.header import StreamInfo
 from bsq.codec.stream import check_tokenizer, short_hash
@@ -28,21 +29,24 @@ _folders: WeakKeyDictionary[Tokenizer, Path] = WeakKeyDictionary()
 
 
 def named_model(name: str | Path, device: str = "cpu") -> Tokenizer:
-    """The tokenizer of a bundled name, a folder or a hub id; bundled ones are loaded once. Raises CheckpointError."""
-    if str(name) in bundled_models():
+    """The tokenizer of a bundled name, a folder or a hub id, with ":DECODER" behind it or without; bundled ones are
+    loaded once. Raises CheckpointError.
+    """
+    owner, _ = split_decoder(str(name))
+    if owner in bundled_models():
         return bundled_model(str(name), device)
     model = load(name, device)
-    if Path(name).is_dir():
-        _folders[model] = Path(name)  # a folder's name is nobody else's business, so it is not kept as the model's
+    if Path(owner).is_dir():
+        _folders[model] = Path(owner)  # a folder's name is nobody else's business, so it is not kept as the model's
     else:
-        _names[model] = str(name)
+        _names[model] = owner
     return model
 
 
 @cache
 def bundled_model(name: str, device: str) -> Tokenizer:
     model = load(name, device)
-    _names[model] = name
+    _names[model], _ = split_decoder(name)
     return model
 
 

@@ -19,6 +19,7 @@ from bsq.losses.discriminators import build_discriminator
 from bsq.losses.perceptual import NoPerceptualSettings
 from bsq.tokenizer import Tokenizer
 from bsq.train.generator_recipe import GeneratorRecipe
+from bsq.train.learners import choose_learners
 from bsq.train.optimizers import AdamWSettings, MuonSettings, is_hidden_matrix
 from bsq.train.recipe import Recipe
 from bsq.vit.transformer import Transformer
@@ -97,6 +98,7 @@ def plan_generator(recipe: GeneratorRecipe, processes: int) -> Plan:
 def plan_tokenizer(recipe: Recipe, processes: int) -> Plan:
     with torch.device("meta"):
         tokenizer = Tokenizer(recipe.model).train()
+    choose_learners(tokenizer, recipe)
     for part in tokenizer.modules():
         if isinstance(part, Transformer):
             part.recompute = recipe.recompute
@@ -137,6 +139,8 @@ def other_networks(recipe: Recipe) -> tuple[str, ...]:
 
 def copies(recipe: Recipe | GeneratorRecipe, name: str, parameter: nn.Parameter) -> int:
     """Tensors of a parameter's size: itself, gradient, average, and what its optimizer remembers."""
+    if not parameter.requires_grad:
+        return 2
     match recipe.optimizer:
         case AdamWSettings():
             return 5

@@ -15,7 +15,7 @@ from bsq.errors import SettingsError
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.losses.adversarial import AdversarialSettings
 from bsq.losses.discriminators import AnyDiscriminator, ClipStyleGan2Settings, PatchSettings, StyleGan2Settings
-from bsq.quantizers import VqSettings, build_quantizer
+from bsq.quantizers import BsqSettings, FsqSettings, LfqSettings, VqSettings, build_quantizer
 from bsq.settings import Settings
 from bsq.tokenizer import TokenizerSettings
 from bsq.train.generator_recipe import GeneratorRecipe
@@ -46,6 +46,7 @@ class Recipe(RunSettings):
     data: DataSettings
     loss: LossSettings = LossSettings()
     nested: NestedSettings | None = None
+    learns: Literal["all", "decoder"] = "all"  # decoder: codes stay those of `initial`, and files of it decodable
     discriminator_optimizer: AdamWSettings = AdamWSettings()
     recompute: bool = False  # activation checkpointing: less memory, a third more computation, the same numbers
     samples: SampleSettings = SampleSettings()
@@ -65,6 +66,12 @@ class Recipe(RunSettings):
         match self.parallel, self.model.quantizer:
             case "fsdp", VqSettings(update="gradient", revive_below=least) if least:
                 raise ValueError("parallel=fsdp cannot replace vectors of a learned codebook: say revive_below=0")
+        match self.learns, self.model.quantizer:
+            case "decoder", BsqSettings() | LfqSettings() | FsqSettings():
+                if self.initial is None:
+                    raise ValueError("learns=decoder needs a model whose codes it decodes: initial=")
+            case "decoder", other:
+                raise ValueError(f"learns=decoder is for bsq, lfq and fsq; {other.kind} changes as it is trained")
         if self.nested is not None:
             quantizer = build_quantizer(self.model.quantizer)
             if not quantizer.can_nest or max(self.nested.choices) > len(quantizer.radices):

@@ -18,6 +18,7 @@ from bsq.errors import SettingsError
 from bsq.tokenizer import Reconstruction, Tokenizer
 from bsq.train.adversary import Pair, Skipped, Taken, build_adversary
 from bsq.train.checkpoints import State
+from bsq.train.learners import choose_learners
 from bsq.train.meter import Meter
 from bsq.train.mover import Mover
 from bsq.train.objective import Objective, TokenizerObjective, draw_kept
@@ -108,6 +109,7 @@ def lasting(recipe: Recipe) -> dict[str, Any]:
     return {
         "batch": recipe.batch,
         "model": recipe.model.model_dump(mode="json"),
+        "learns": recipe.learns,
         "optimizer": {"kind": recipe.optimizer.kind},
         "loss": {"adversarial": recipe.loss.adversarial.model_dump(mode="json", include={"kind", "discriminator"})},
     }
@@ -124,6 +126,7 @@ def build_tokenizer(recipe: Recipe) -> Tokenizer:
             begin_from(load(recipe.initial), tokenizer)
         except SettingsError as error:
             raise SettingsError(f"initial={recipe.initial}: {error}") from error
+    choose_learners(tokenizer, recipe)
     for part in tokenizer.modules():
         if isinstance(part, Transformer):
             part.recompute = recipe.recompute

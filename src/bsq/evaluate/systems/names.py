@@ -16,4 +16,4 @@ def shown_spec(text: str) -> str:
     if not sign:
         label, rest = "", text
     head, colon, path = rest.partition(":")
-    return f"{label}{sign}{head}{colon}{shown_path(path)}" if colon else f"{label}{sign}{shown_path(rest)}"
+    return f"{label}{sign}{shown_path(head)}{colon}{shown_path(path)}" if colon else f"{label}{sign}{shown_path(rest)}"

@@ -1,6 +1,6 @@
 """Systems by name. What enters: "biscuit-s@18+prior". What leaves: a `System`.
 
-MODEL[@DIGITS][+prior]              a bundled tokenizer, a folder or a hub id; +prior: real files
+MODEL[:DECODER][@DIGITS][+prior]    a bundled tokenizer, a folder or a hub id; +prior: real files
 MODEL[@DIGITS]+frames               every frame of a clip alone
 official:FILE[@DIGITS]              one of the authors' checkpoints
 diffusers:FOLDER-OR-HUB-ID          AutoencoderKL or VQModel; diffusers:random-sd-vae for speed alone

@@ -1,0 +1,82 @@
+"""Further decoders of the same codes. What enters: "biscuit-s:perceptual". What leaves: a tokenizer that has that one.
+
+A model's folder may hold, beside model.safetensors, decoder-NAME.safetensors: the decoder's tensors, of the shapes that
+config.json says, and in the file's metadata the `code_hash` of the codes they were trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from bsq.errors import CheckpointError
+from bsq.folders import DECODER_FILES, check_fit
+from bsq.tokenizer import Tokenizer
+
+FAITHFUL = "faithful"
+"""The decoder that came out of the training of the whole, in model.safetensors."""
+
+NAME = re.compile(r"[a-z][a-z0-9-]{1,31}")  # two characters at least: "c:" is a drive
+
+
+def split_decoder(name: str) -> tuple[str, str]:
+    """ "MODEL:DECODER" → (model, decoder); a model alone has the faithful one. Paths that are there are whole."""
+    model, colon, decoder = name.rpartition(":")
+    if not colon or not model or NAME.fullmatch(decoder) is None or Path(name).exists():
+        return name, FAITHFUL
+    return model, decoder
+
+
+def decoder_file(decoder: str) -> str:
+    return DECODER_FILES.replace("*", decoder)
+
+
+def decoders_in(folder: Path) -> list[str]:
+    """Names of the decoders of the model in `folder`, the faithful one first."""
+    further = (path.stem.removeprefix("decoder-") for path in sorted(folder.glob(DECODER_FILES)))
+    return [FAITHFUL, *further]
+
+
+def save_decoder(tokenizer: Tokenizer, folder: Path, decoder: str, dtype: torch.dtype = torch.float32) -> Path:
+    """Write the tokenizer's decoder beside the model in `folder`, as its decoder of that name.
+
+    Raises CheckpointError: a name that is none, or a folder that cannot be written.
+    """
+    if NAME.fullmatch(decoder) is None or decoder == FAITHFUL:
+        raise CheckpointError(f"no name for a further decoder: {decoder!r}; small letters, digits and - make one")
+    tensors = {name: tensor.detach().cpu().to(dtype) for name, tensor in tokenizer.decoder.state_dict().items()}
+    path = folder / decoder_file(decoder)
+    draft = path.with_suffix(".draft")
+    try:
+        save_file(tensors, draft, metadata={"format": "pt", "code_hash": tokenizer.code_hash})
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {error}") from error
+    return path
+
+
+def take_decoder(tokenizer: Tokenizer, folder: Path, decoder: str) -> None:
+    """Give the tokenizer, loaded from `folder`, the decoder of that name.
+
+    Raises CheckpointError: there is none, it is of other codes, or it does not fit.
+    """
+    if decoder == FAITHFUL:
+        return
+    path = folder / decoder_file(decoder)
+    if not path.is_file():
+        raise CheckpointError(f"no decoder {decoder!r} in {folder.name}: there are {', '.join(decoders_in(folder))}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            made_for = (file.metadata() or {}).get("code_hash")
+        tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if made_for != tokenizer.code_hash:
+        raise CheckpointError(f"{path} was trained on the codes of other weights and does not serve this tokenizer")
+    check_fit(tokenizer.decoder, tensors, str(path))
+    tokenizer.decoder.load_state_dict(tensors)
