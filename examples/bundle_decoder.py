@@ -1,4 +1,4 @@
-"""Puts a trained decoder beside the model whose codes it decodes. What enters: a run. What leaves: models/NAME/decoder-*.
+"""Puts a trained decoder beside the model it decodes for. What enters: a run. What leaves: models/NAME/decoder-*.
 
     python examples/bundle_decoder.py runs/perceptual biscuit-s perceptual
 
