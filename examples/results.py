@@ -1,6 +1,7 @@
 """Measures every table that can be measured here, one after another, each into a folder of its own.
 
     python examples/results.py --data data/ [--models runs/compare/] [-o out/results] [--only kodak …] [--dry-run]
+    python examples/results.py --data data/ --publish docs/tables    # what -o holds, as small pages
 
 `data/` holds kodak/ (the 24 photographs), photos-val* and videos-val* (folders or tars of held-out pictures and clips),
 `--models` folders as examples/compare_recipes.py leaves them (lfq-18/model, video-causal/model …). A table whose data
@@ -17,7 +18,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 SMALL = "biscuit-s"
+FOR_THE_EYE = "biscuit-s:perceptual"
+LARGEST = 300_000  # bytes of a published picture
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,10 @@ def main() -> None:
     for word, place in (("kodak/", data.kodak), ("photos-val*", data.photos), ("videos-val*", data.videos)):
         if place is None:
             print(f"left out: tables of {word}, which is not in {options.data}")
+    if options.publish is not None:
+        for task in tasks:
+            publish(options.output / task.name, options.publish / task.name)
+        return
     failed = [task.name for task in tasks if not run(task, options)]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
@@ -59,6 +68,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", default=[], metavar="TABLE")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--first", type=int, help="only so many samples a table, to try it")
+    parser.add_argument("--publish", type=Path, metavar="FOLDER", help="measure nothing; copy what was measured")
     parser.add_argument("--dry-run", action="store_true", help="print the commands")
     return parser.parse_args()
 
@@ -80,7 +90,7 @@ def found_models(folder: Path | None) -> dict[str, Path]:
 def tables(data: Data, models: dict[str, Path]) -> list[Task]:
     found = []
     if data.photos is not None:
-        ours = [f"{SMALL}@{bits}" for bits in (9, 18, 36)]
+        ours = [*(f"{SMALL}@{bits}" for bits in (9, 18, 36)), f"{FOR_THE_EYE}@18"]
         trained = named(models, ("bsq-18", "lfq-18", "fsq-18", "kl-18", "bsq-10", "vq-10", "fsq-10", "lfq-10"))
         beside = ["diffusers:random-sd-vae", f"webp@as:{SMALL}@18", f"avif@as:{SMALL}@18"]
         more = ("--compare", "published", "--timed", "1")
@@ -90,7 +100,7 @@ def tables(data: Data, models: dict[str, Path]) -> list[Task]:
         ]
     if data.kodak is not None:
         trained = named(models, ("lfq-18", "vq-10", "fsq-18", "bsq-18"))
-        ours = [f"BSQ={SMALL}@18", f"BSQ + prior={SMALL}@18+prior"]
+        ours = [f"BSQ={SMALL}@18", f"BSQ + prior={SMALL}@18+prior", f"the same, perceptual={FOR_THE_EYE}@18+prior"]
         codecs = [
             f"{codec} at {rate}={codec}@as:{rate}"
             for rate in ("BSQ", "BSQ + prior")
@@ -136,6 +146,31 @@ def run(task: Task, options: argparse.Namespace) -> bool:
     done = subprocess.run([sys.executable, "-m", "bsq.cli.main", *arguments], check=False)
     print(f"{task.name}: {(time.perf_counter() - start) / 60:.1f} minutes, exit code {done.returncode}", flush=True)
     return done.returncode == 0
+
+
+def publish(measured: Path, page: Path) -> None:
+    """A table's folder → page.md, and its pictures beside it, each of at most 300 kB."""
+    if not (measured / "table.md").is_file():
+        print(f"not measured yet: {measured.name}")
+        return
+    page.parent.mkdir(parents=True, exist_ok=True)
+    text = (measured / "table.md").read_text(encoding="utf-8")
+    for picture in sorted((*measured.glob("*.png"), *measured.glob("*.webp"))):
+        target = page.with_name(f"{page.name}-{picture.stem}.webp")
+        shrink(picture, target)
+        text = text.replace(f"]({picture.name})", f"]({target.name})").replace(
+            f"![{picture.name}]", f"![{picture.stem}]"
+        )
+    page.with_suffix(".md").write_text(text, encoding="utf-8")
+
+
+def shrink(picture: Path, target: Path) -> None:
+    with Image.open(picture) as image:
+        whole = image.convert("RGB")
+    for quality in range(90, 0, -10):
+        whole.save(target, quality=quality, method=6)
+        if target.stat().st_size <= LARGEST:
+            return
 
 
 if __name__ == "__main__":

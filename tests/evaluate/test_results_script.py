@@ -8,7 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from bsq.evaluate.lines import Form
 from bsq.evaluate.protocols import PROTOCOLS
@@ -60,3 +62,17 @@ def test_what_is_not_there_is_left_out(script: ModuleType, tmp_path: Path, capsy
     data = script.find(folders(tmp_path / "data", "kodak"))
     assert [task.name for task in script.tables(data, {})] == ["kodak", "codecs"]
     assert "left out: rows of lfq-18, vq-10, fsq-18, bsq-18" in capsys.readouterr().err
+
+
+def test_published_pages_are_small(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured = folders(tmp_path, "out/kodak") / "out/kodak"
+    (measured / "table.md").write_text("# A table\n\n![chart.png](chart.png)\n", encoding="utf-8")
+    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(measured / "chart.png")
+    script.publish(measured, tmp_path / "docs" / "kodak")
+    script.publish(tmp_path / "out" / "video", tmp_path / "docs" / "video")
+    assert (tmp_path / "docs" / "kodak.md").read_text() == "# A table\n\n![chart](kodak-chart.webp)\n"
+    assert (measured / "chart.png").stat().st_size > script.LARGEST
+    assert (tmp_path / "docs" / "kodak-chart.webp").stat().st_size <= script.LARGEST
+    assert "not measured yet: video" in capsys.readouterr().out
+    assert not (tmp_path / "docs" / "video.md").exists()
