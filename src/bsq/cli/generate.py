@@ -26,7 +26,7 @@ PORTION = 16
 EPILOG = """
 **Examples**
 
-`bsq generate --generator runs/mine/model --class airplanes --n 16 --steps 12 --guidance 2 --seed 0 -o grid.png`
+`bsq generate --class airplanes --n 16 --steps 24 --guidance 3 --seed 0 -o grid.png`
 
 `bsq generate --generator runs/mine/model --n 5000 -o samples.npz` · every class in turn, for evaluation (ADM's format)
 
