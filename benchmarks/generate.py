@@ -26,13 +26,14 @@ COUNT, REPEATS = 4, 3
 GUIDANCE = LinearGuidance(weight=2.0)
 WAYS = {
     "exact": {},
+    "exact, one at a time": {"together": 1},
     "exact, Halton order": {"order": {"kind": "halton"}},
-    "exact, all together": {"together": COUNT},
     "exact, guidance in the second half alone": {"guidance": {"kind": "interval", "weight": 2.0}},
-    "refresh 4 (not exact)": {"refresh": 4},
-    "refresh 4, Halton order (not exact)": {"refresh": 4, "order": {"kind": "halton"}},
+    "refresh 4 (not exact)": {"refresh": 4, "together": COUNT},
+    "refresh 4, Halton order (not exact)": {"refresh": 4, "together": COUNT, "order": {"kind": "halton"}},
     "refresh 4, Halton, guidance in the second half (not exact)": {
         "refresh": 4,
+        "together": COUNT,
         "order": {"kind": "halton"},
         "guidance": {"kind": "interval", "weight": 2.0},
     },
@@ -46,11 +47,8 @@ def rows() -> Iterator[Row]:
     halved = with_half_products(network)
     classes = torch.zeros(COUNT, dtype=torch.int64)
     for steps in (12, 32):
-        samplers = {
-            name: Sampler(network, SamplerSettings.model_validate(
-                {"steps": steps, "guidance": GUIDANCE, "precision": "bf16"} | way))
-            for name, way in WAYS.items()
-        }  # fmt: skip
+        common = {"steps": steps, "guidance": GUIDANCE, "precision": "bf16"}
+        samplers = {name: Sampler(network, SamplerSettings.model_validate(common | way)) for name, way in WAYS.items()}
         tasks: dict[str, Callable[[], object]] = {"plain": lambda steps=steps: plain(halved, classes, steps)}  # type: ignore[misc]
         tasks |= {name: lambda sampler=sampler: sampler.sample(classes) for name, sampler in samplers.items()}  # type: ignore[misc]
         seconds: dict[str, list[float]] = {name: [] for name in tasks}
@@ -68,8 +66,8 @@ def rows() -> Iterator[Row]:
 @torch.no_grad()
 def plain(network: Generator, classes: torch.Tensor, steps: int) -> torch.Tensor:
     """MaskGIT's loop as it is written down, for comparison."""
-    rows_, columns = network.settings.grid[1:]
-    groups = torch.zeros(len(classes), 1, rows_, columns, 2, dtype=torch.int64)
+    spans = range(len(network.grouping.spans))  # of equal sizes
+    groups = torch.zeros(len(classes), *network.settings.grid, len(spans), dtype=torch.int64)
     known = torch.zeros_like(groups, dtype=torch.bool)
     none, total = torch.full_like(classes, network.settings.classes), torch.full_like(classes, groups[0].numel())
     for step in range(steps):
@@ -77,7 +75,7 @@ def plain(network: Generator, classes: torch.Tensor, steps: int) -> torch.Tensor
             seen = [network.hidden(groups, known, c) for c in (classes, none)]
             logits = [
                 guide(*(network.head(hidden, g).float() for hidden in seen), guidance_weight(GUIDANCE, step, steps))
-                for g in range(2)
+                for g in spans
             ]
         law = torch.stack(logits, -2).log_softmax(-1)
         drawn = torch.multinomial(law.exp().flatten(0, -2), 1).view(groups.shape)

@@ -14,6 +14,7 @@ import bsq
 from bsq.cli.main import app
 from bsq.generate.folder import TrainedGenerator, load_generator
 from bsq.generate.likelihood import code_length
+from bsq.generate.sampler import Sampler, SamplerSettings
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,17 @@ def test_it_samples_out_of_the_box(tmp_path: Path) -> None:
     assert shown.shape == (80, 224, 3)
     assert shown.std() > 20
     assert (shown[:, :112] != shown[:, 112:]).any()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_sample_is_the_same_in_any_batch(bundled: TrainedGenerator, precision: str) -> None:
+    settings = SamplerSettings.model_validate({"steps": 6, "precision": precision})
+    classes = torch.tensor([0, 1, 2, 3, 3])
+    whole = Sampler(bundled.network, settings).sample(classes, seed=1)
+    alone = Sampler(bundled.network, settings.model_copy(update={"together": 1}))
+    for number in (0, 3, 4):
+        one = alone.sample(classes[number : number + 1], seed=1, first=number)
+        assert torch.equal(one.digits, whole.digits[number : number + 1])
 
 
 def test_it_knows_what_comes_beside_what(bundled: TrainedGenerator) -> None:

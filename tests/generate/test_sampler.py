@@ -112,7 +112,8 @@ def test_guidance_without_weight_looks_once(make_generator: Make, monkeypatch: p
     counts = []
     for weight in (0.0, 1.0):
         looks.clear()
-        draw(network, guidance={"kind": "constant", "weight": weight}).sample(torch.tensor([1, 1, 1]), seed=0)
+        alone = draw(network, guidance={"kind": "constant", "weight": weight}, together=1)
+        alone.sample(torch.tensor([1, 1, 1]), seed=0)
         counts.append(len(looks))
     assert counts == [1 + 3 * 4, 2 + 3 * 8], "the first look is shared by the samples of a class"
 
@@ -150,7 +151,8 @@ def test_continuation_is_frame_by_frame(make_generator: Make) -> None:
 
 def test_progress_is_told(make_generator: Make) -> None:
     told: list[tuple[int, int]] = []
-    draw(make_generator()).sample(torch.tensor([0, 1]), watch=lambda done, total: told.append((done, total)))
+    alone = draw(make_generator(), together=1)
+    alone.sample(torch.tensor([0, 1]), watch=lambda done, total: told.append((done, total)))
     assert told[-1] == (10, 10)
     assert told == sorted(told)
 

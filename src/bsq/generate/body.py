@@ -11,12 +11,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bsq.errors import SettingsError
 from bsq.layers.attention import Attention, attend
 from bsq.layers.block import Mlp
 from bsq.layers.positions import Rotary
+from bsq.layers.products import linear
 
 Norm = Literal["pre", "post"]
 
@@ -92,8 +92,8 @@ class GeneratorBlock(nn.Module):
     ) -> Tensor:
         layer, width = self.attention, normed.shape[-1]
         weight, bias = layer.qkv.weight, layer.qkv.bias
-        queries = self._heads(F.linear(keep(normed), weight[:width], bias[:width]))
-        keys, values = self._heads(F.linear(normed, weight[width:], bias[width:])).chunk(2, dim=1)
+        queries = self._heads(linear(keep(normed), weight[:width], bias[:width]))
+        keys, values = self._heads(linear(normed, weight[width:], bias[width:])).chunk(2, dim=1)
         if rotary is not None:
             queries, keys = _rows(rotary, wanted).turn(queries), rotary.turn(keys)
         mixed = attend(queries, *memory.put(keys, values, places), None)

@@ -24,6 +24,7 @@ from bsq.layers.positions import (
     RotaryPositionsSettings,
     rotary_table,
 )
+from bsq.layers.products import Linear
 from bsq.settings import Settings
 
 
@@ -87,7 +88,7 @@ class GroupInputs(nn.Module):
             case "bits":
                 # They follow from the settings, and are not stored.
                 self.tables = nn.ModuleList(SignTable(grouping.signs_of(g)) for g in range(len(grouping.spans)))
-                mix = nn.Linear(grouping.bits, settings.width)
+                mix = Linear(grouping.bits, settings.width)
                 nn.init.normal_(mix.weight, std=grouping.bits**-0.5)
                 self.mix: nn.Module = mix
                 self.unknown: nn.Parameter | None = None
@@ -115,9 +116,9 @@ class GroupHead(nn.Module):
 
     def __init__(self, width: int, vocabularies: tuple[int, ...]) -> None:
         super().__init__()
-        self.up = nn.Linear(width, width)
+        self.up = Linear(width, width)
         self.norm = nn.LayerNorm(width)
-        self.outs = nn.ModuleList(nn.Linear(width, values) for values in vocabularies)
+        self.outs = nn.ModuleList(Linear(width, values) for values in vocabularies)
 
     def forward(self, hidden: Tensor, group: int) -> Tensor:
         return self.outs[group](self.norm(F.gelu(self.up(hidden))))

@@ -24,6 +24,7 @@ from bsq.generate.network import Generator, View
 from bsq.generate.noise import VALUES, uniform
 from bsq.generate.order import ConfidenceSettings, Draw, Order, OrderSettings, make_order
 from bsq.generate.schedule import Schedule, left_after
+from bsq.layers.products import by_onednn
 from bsq.settings import Settings
 
 Watch = Callable[[int, int], None]
@@ -38,8 +39,9 @@ class SamplerSettings(Settings):
     refresh      compute all tokens anew in every so many steps; between them only those that are asked for a value,
                  or became known in the last step, are computed: all others keep the keys and values of the last look.
                  1 is exact. By confidence every unknown token is asked, in other orders those of the step alone
-    together     pictures that go through the network at once; None: one on CPUs, else 64. The roundings of products
-                 depend on it, and so may a sample: one at a time is the same in any batch, several are faster
+    together     pictures that go through the network at once; None: 64 on accelerators, 16 on CPUs whose products
+                 round a row the same way whatever stands beside it (`bsq.layers.products`), one elsewhere. Where
+                 roundings depend on it a sample may, too: one at a time is the same in any batch, several are faster
     """
 
     steps: PositiveInt = 12
@@ -113,7 +115,7 @@ class Sampler:
                 f"classes must be {len(digits)} numbers from 0 to {network.settings.classes} (none), got {classes}"
             )
         whole = Codes(torch.where(known, digits.long(), 0), radices).digits.long()  # checks their range
-        together = self.settings.together or (1 if self.device.type == "cpu" else 64)
+        together = self.settings.together or self._usual_together()
         openings: dict[tuple[int, bool], list[Tensor]] = {}
         starts = range(0, len(digits), together)
         total = len(starts) * digits.shape[1] * self.settings.steps
@@ -130,6 +132,14 @@ class Sampler:
 
             filled.append(filling.clip(whole[part].to(self.device), known[part].to(self.device), tell).cpu())
         return Codes(torch.cat(filled) if filled else whole, radices)
+
+    def _usual_together(self) -> int:
+        """As many as change no sample on a CPU; with `refresh` those that are computed anew depend on one another."""
+        if self.device.type != "cpu":
+            return 64
+        row = self.network.classes.weight[:1]
+        dtype = torch.float32 if self.settings.precision == "fp32" else torch.bfloat16
+        return 16 if self.settings.refresh == 1 and by_onednn(row, row, dtype) else 1
 
 
 def with_half_products(network: Generator) -> Generator:
