@@ -348,6 +348,12 @@ def test_tokens_are_not_written_among_their_own_sources(tmp_path: Path, tiny_tok
     source = write_folder(tmp_path / "in", 2)
     with pytest.raises(SettingsError, match="lies inside"):
         run(source, source / "tokens", tiny_tokenizer)
+    for found in ("*", "**", "**/*", "tok*"):
+        with pytest.raises(SettingsError, match="lies inside"):
+            run(source / found, source / "tokens-1", tiny_tokenizer)
+    with pytest.raises(SettingsError, match="lies inside"):
+        run("memory://own/", "memory://own/tokens", tiny_tokenizer)
+    assert run(source / "*/*.png", source / "tokens", tiny_tokenizer).index.rows == 2
 
 
 class Elsewhere:

@@ -123,7 +123,7 @@ def test_a_folder_of_another_plan_is_refused(tmp_path: Path, tiny_tokenizer: Tok
         run(source, place, tiny_tokenizer)
     (source / "odd" / "00007.png").unlink()
     (source / "odd" / "00001.png").write_bytes(png(1, (30, 30)))
-    with pytest.raises(SettingsError, match="as many, but of other names or sizes"):
+    with pytest.raises(SettingsError, match="as many, but of other folders, names or sizes"):
         run(source, place, tiny_tokenizer)
     assert open_store(str(place)).read("plan.json") == before
 

@@ -68,6 +68,8 @@ def test_failures_are_named_and_counted(pictures: Path, tiny_model: Path) -> Non
         (["nowhere", "-o", "out"], 7, "no file or folder nowhere"),
         (["in", "-o", "out", "--views", "2"], 2, "give their size"),
         (["in", "-o", "out", "--flip", "0.5"], 2, "ask for views=2"),
+        (["in", "-o", "out", "--frames", "4"], 2, "are for videos"),
+        (["in", "-o", "out", "--label", "cls"], 7, "can be labelled by 'cls'"),
         (["in", "-o", "out", "--bits", "99"], 2, "12 digits"),
         (["in", "-o", "out", "--workers", "-1"], 2, "give 1 or more"),
         (["in", "-o", "out", "--workers", "0", "--ray-address", "auto"], 2, "give 1 or more"),

@@ -67,7 +67,10 @@ def test_a_clip(tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
     opened = open_stream(tmp_path / "a.bsq", BOUNDS)
     seen = look(opened, 100, tiny_tokenizer, BOUNDS)
     assert (len(seen.frames), seen.rate, seen.missing) == (5, Fraction(10), None)
-    assert len(look(opened, 100, tiny_tokenizer, Bounds(frames=2)).frames) == 2
+    for bounds in (Bounds(frames=2), Bounds(pixels=16 * 24 * 5 // 2)):
+        seen = look(opened, 100, tiny_tokenizer, bounds)
+        assert len(seen.frames) == 2
+        assert seen.missing == "only the first 2 of 5 frames are shown; bsq decode gives all of them"
 
 
 def test_wrong_files(stream: Path, tiny_tokenizer: Tokenizer, other_tokenizer: Tokenizer) -> None:

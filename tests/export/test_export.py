@@ -128,6 +128,9 @@ def test_bad_requests(tokenizer: Tokenizer, exported: Path, tmp_path: Path) -> N
         export_model(tokenizer_of({"kind": "kl"}), tmp_path / "kl")
     with pytest.raises(SettingsError, match="from 1 up"):
         export_model(tokenizer, tmp_path / "none", size=(0, 8))
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot write"):
+        export_model(tokenizer, tmp_path / "file" / "out")
     with pytest.raises(CheckpointError, match="no folder of exported programs"):
         check_export(tmp_path, tokenizer, [])
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from bsq.bulk.parquet import count_rows
@@ -23,6 +24,8 @@ from bsq.errors import DataError
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 LIST_SUFFIXES = (".txt", ".lst")
+FOLDER = "folder"
+"""The label of loose files."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,26 @@ def list_units(sources: Sequence[str], settings: TokenizeSettings) -> Iterator[F
 
     A source is a folder, searched at any depth; a file of any suffix; a tar, or a Parquet file with a column of
     encoded pictures; a list (.txt, .lst) of files, one a line; or a glob or a range {000..099} of these; here or behind
-    an address. Raises DataError for a source that is not there or holds nothing.
+    an address. Raises DataError for a source that is not there or holds nothing, and where nothing could have a label
+    of the kind that is asked for.
     """
     if not sources:
         raise DataError("no source is named; give folders, files, globs, tars, Parquet files or lists of files")
-    kind = Kind(settings.inputs)
+    kind, labelled = Kind(settings.inputs), settings.label is None
     for source in dict.fromkeys(sources):
         empty = True
         for file in files_of(source, kind):
             empty = False
-            yield unit(file, settings)
+            found = unit(file, settings)
+            labelled |= isinstance(found, File) == (settings.label == FOLDER)
+            yield found
         if empty:
             raise DataError(f"{source} holds no {kind.value}, tars or Parquet files")
+    if not labelled:
+        raise DataError(
+            f"nothing here can be labelled by '{settings.label}': a label is the folder of a loose file (folder), a "
+            "suffix of members of a tar, or a column of a Parquet file"
+        )
 
 
 def unit(file: File, settings: TokenizeSettings) -> File | ContainerPiece:
@@ -92,6 +103,31 @@ def expand_range(source: str) -> Iterator[str]:
         return
     for number in range(int(found[1]), int(found[2]) + 1):
         yield from expand_range(f"{source[: found.start()]}{number:0{len(found[1])}d}{source[found.end() :]}")
+
+
+def searches(source: str, file: str) -> bool:
+    """Whether a file that may not be there yet would be found by a folder or glob."""
+    path = local_path(source)
+    wild = any(sign in source for sign in "*?[") and not (path is not None and path.exists())
+    if path is not None and not wild and not path.is_dir():
+        return False
+    parts, pattern = parts_of(file), parts_of(source)
+    if not wild:
+        return parts[: len(pattern)] == pattern
+    return any(match_parts(parts[:end], pattern) for end in range(1, len(parts) + 1))  # folders that match are searched
+
+
+def parts_of(address: str) -> tuple[str, ...]:
+    path = local_path(address)
+    return tuple(address.rstrip("/").split("/")) if path is None else path.resolve().parts
+
+
+def match_parts(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(match_parts(parts[count:], pattern[1:]) for count in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and match_parts(parts[1:], pattern[1:])
 
 
 def wanted(name: str, kind: Kind) -> bool:

@@ -207,7 +207,7 @@ def check_same(kept: Plan, asked: Plan, store: Store) -> None:
         reason = (
             f"with other inputs: {kept.inputs or 'uncounted'} then, {asked.inputs or 'uncounted'} now"
             if kept.inputs != asked.inputs
-            else "with other inputs: as many, but of other names or sizes"
+            else "with other inputs: as many, but of other folders, names or sizes"
         )
     raise SettingsError(f"{store.place} was begun {reason}; go on as it was begun, or name another folder")
 

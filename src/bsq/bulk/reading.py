@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from bsq.bulk.listing import join
+from bsq.bulk.listing import FOLDER, join
 from bsq.bulk.parquet import read_rows
 from bsq.bulk.pieces import AnyPiece, ContainerPiece, FilesPiece, ParquetPiece, TarPiece
 from bsq.bulk.settings import TokenizeSettings
@@ -24,8 +24,6 @@ from bsq.data.hub import bytes_of
 from bsq.data.remote import local_path, plain_errors, remote
 from bsq.data.stored import Kind
 from bsq.errors import BsqError, DataError, MissingDependencyError
-
-FOLDER = "folder"
 
 
 class Fault(BaseModel):

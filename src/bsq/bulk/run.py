@@ -14,12 +14,12 @@ from enum import Enum
 from typing import Protocol
 
 from bsq.bulk.encoding import Encoding, Note, note_name, read_note
+from bsq.bulk.listing import expand_range, join, searches
 from bsq.bulk.plan import DONE_FOLDER, Line, Plan, Planned, make_plan
 from bsq.bulk.reading import Fault
 from bsq.bulk.settings import TokenizeSettings
 from bsq.bulk.spread import Workers
 from bsq.codec.shelf import name_of
-from bsq.data.remote import local_path
 from bsq.data.storage import LocalStore, Store, open_store
 from bsq.data.token_files import Meaning
 from bsq.data.tokens import INDEX_FILE, Index, IndexedShard
@@ -118,10 +118,9 @@ def tokenize(request: Request, tokenizer: Tokenizer, workers: Workers, listener:
 
 def refuse_own_source(request: Request) -> None:
     """Raises SettingsError for tokens that the next listing of the sources would find."""
-    place = local_path(request.place)
+    shard = join(request.place, f"shard-00000{request.settings.shard_format.value}")
     for source in request.sources:
-        path = local_path(source)
-        if place is not None and path is not None and path.is_dir() and place.resolve().is_relative_to(path.resolve()):
+        if any(searches(name, shard) for name in expand_range(source)):
             raise SettingsError(f"{request.place} lies inside {source}, which is searched; write the tokens elsewhere")
 
 

@@ -64,6 +64,12 @@ class TokenizeSettings(Settings):
     views: ViewSettings = ViewSettings()
     frames: FrameSettings = FrameSettings()
 
+    @model_validator(mode="after")
+    def _has_frames(self) -> Self:
+        if self.inputs == "pictures" and self.frames != FrameSettings():
+            raise ValueError("frames, frame_rate and max_frames are for videos; ask for them (--videos)")
+        return self
+
     @property
     def shard_format(self) -> Format:
         return Format[self.format.upper()]

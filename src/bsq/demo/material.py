@@ -33,7 +33,7 @@ class Bounds:
     quick         pixels that a picture is scaled down to for a quick look
     measured      pixels on which pictures are measured and compared; of larger ones that many in the middle
     clip_pixels   pixels that the frames of a clip are scaled down to
-    frames        of a clip; the rest is left out
+    frames        of a clip, or of a .bsq video, whose frames together have at most `pixels`; the rest is left out
     """
 
     file: int = 200_000_000

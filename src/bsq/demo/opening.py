@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bsq.codec.header import Limits
+from bsq.codec.header import Limits, StreamInfo
 from bsq.codec.measure import StreamParts, inspect_file
 from bsq.codec.picture import recover
 from bsq.codec.stream import short_hash
@@ -36,7 +36,9 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the first `size` bytes give: frames uint8 (H, W, 3), none where nothing can be decoded, and what to say."""
+    """What the first `size` bytes give: frames uint8 (H, W, 3), none where nothing can be decoded, and what to say of
+    those that are missing or left out.
+    """
 
     size: int
     frames: tuple[np.ndarray, ...]
@@ -68,9 +70,17 @@ def look(opened: Opened, percent: float, model: Tokenizer, bounds: Bounds) -> Se
         if info.frame_rate is None:
             found = recover(data, chosen, device, limits)
             return Seen(len(data), (found.picture,), None, found.missing and f"it {found.missing}")
-        end = Fraction(min(bounds.frames, info.frames)) / info.frame_rate
-        video = recover_video(io.BytesIO(data), chosen, device, limits, end=end)
+        count = frames_taken(info, bounds)
+        video = recover_video(io.BytesIO(data), chosen, device, limits, end=Fraction(count) / info.frame_rate)
         frames = tuple(video.frames)
-        return Seen(len(data), frames, info.frame_rate, "; ".join(f"it {told}" for told in video.missing) or None)
+        told = [f"it {missing}" for missing in video.missing]
+        if count < info.frames:
+            told.append(f"only the first {count} of {info.frames} frames are shown; bsq decode gives all of them")
+        return Seen(len(data), frames, info.frame_rate, "; ".join(told) or None)
     except TruncatedStreamError as error:
         return Seen(len(data), (), info.frame_rate, str(error))
+
+
+def frames_taken(info: StreamInfo, bounds: Bounds) -> int:
+    """How many frames of a video one request decodes: all of them together have no more pixels than a picture may."""
+    return max(1, min(info.frames, bounds.frames, bounds.pixels // (info.height * info.width)))

@@ -99,8 +99,7 @@ def export_model(
     record = describe(tokenizer, format, size)
     if folder.exists():
         raise CheckpointError(f"{folder} is there already")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    draft = begin_draft(folder)
     try:
         encoder, decoder = trace(tokenizer, record)
         save(encoder, draft / record.encoder, format, "pixels", "digits")
@@ -116,6 +115,15 @@ def export_model(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return record
+
+
+def begin_draft(folder: Path) -> Path:
+    """A hidden folder beside the one that is asked for. Raises CheckpointError."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def check_export(folder: Path, tokenizer: Tokenizer, pictures: Iterable[Tensor]) -> Difference:
