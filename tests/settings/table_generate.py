@@ -241,7 +241,7 @@ TABLE: list[Row] = [
     *rows(MaskingSettings, set_masks, {}, label_smoothing=0.5),
     *rows(SamplerSettings, draw, {}, steps=5, schedule="linear", temperature=0.3, order={"kind": "halton"}, refresh=4),
     *rows(SamplerSettings, draw, {}, guidance={"kind": "constant", "weight": 5.0}, precision="bf16"),
-    *rows(SamplerSettings, count_looks, {}, together=3),
+    *rows(SamplerSettings, count_looks, {}, together=1),
     *rows(ConfidenceSettings, order, {}, choice_temperature=0.0),
     *rows(ConstantGuidance, ramp, {}, weight=1.0),
     *rows(LinearGuidance, ramp, {}, weight=1.0),
