@@ -87,6 +87,13 @@ def test_bad_requests(folder: Path, tmp_path: Path, other_model: Path) -> None:
         (("--generator", folder, "-o", tmp_path / "x.xyz"), 5, "xyz"),
         (("--generator", folder, "--edit", folder / "p.png", *out), 2, "--mask"),
         (("--generator", folder, "--edit", "p.png", "--share", "0.5", "-o", tmp_path / "x.npz"), 2, "npz"),
+        (("--generator", folder, "--mask", "m.png", *out), 2, "--edit PICTURE"),
+        (("--generator", folder, "--edit", "p.png", "--grow", "1", "--repair", "p.bsq", *out), 2, "one of them"),
+        (("--generator", folder, "--edit", "p.png", "--grow", "1", "--n", "3", *out), 2, "--n counts"),
+        (("--generator", folder, "--order", "halton", "--choice-temperature", "3", *out), 2, "--order confidence"),
+        (("--generator", folder, "--temperature", "1e-40", *out), 2, "temperature"),
+        (("--generator", folder, "--class", "-1", *out), 2, "no class '-1'"),
+        (("--generator", folder, "--device", "nowhere", *out), 2, "no device 'nowhere'"),
     ):
         got, said = bsq(*arguments)
         assert (got, words in said) == (code, True), said

@@ -62,6 +62,13 @@ def test_another_class_forgets_a_share(editor: Editor, pixels: torch.Tensor) -> 
         editor.change(pixels, 2, 0.0)
 
 
+def test_a_change_is_the_same_in_any_batch(editor: Editor, pixels: torch.Tensor) -> None:
+    both = editor.change(pixels.expand(2, -1, -1, -1), 2, 0.5, seed=1)
+    alone = editor.change(pixels, 2, 0.5, seed=1, first=1)
+    assert torch.equal(alone.made[0], both.made[1])
+    assert torch.equal(alone.codes.digits[0], both.codes.digits[1])
+
+
 def test_going_on_keeps_the_frames_before(editor: Editor) -> None:
     clip = torch.rand(1, 3, 2, 32, 40) * 2 - 1
     edited = editor.go_on(clip, 2)

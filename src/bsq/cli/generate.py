@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bsq.generate.sampler import SamplerSettings
 
 PORTION = 16
+COUNT = 16
+"""New pictures, where nobody says how many."""
 EPILOG = """
 **Examples**
 
@@ -70,13 +72,15 @@ def generate(
     label: Annotated[
         str | None, typer.Option("--class", help="Name or number of a class; default: each in turn.")
     ] = None,
-    count: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 16,
+    count: Annotated[int | None, typer.Option("--n", "-n", min=1, help="How many; default: 16.")] = None,
     steps: Annotated[int, typer.Option("--steps", help="Looks of the network at a picture.")] = 12,
     schedule: Annotated[
         ScheduleChoice, typer.Option("--schedule", help="How many tokens each step settles.")
     ] = ScheduleChoice.cosine,
     order: Annotated[OrderChoice, typer.Option("--order", help="Which digits come first.")] = OrderChoice.confidence,
-    noise: Annotated[float, typer.Option("--choice-temperature", help="Noise on the confidence.")] = 4.5,
+    noise: Annotated[
+        float | None, typer.Option("--choice-temperature", help="Noise on the confidence; default: 4.5.")
+    ] = None,
     temperature: Annotated[float, typer.Option("--temperature", help="Of the values.")] = 1.0,
     guidance: Annotated[float, typer.Option("--guidance", help="Weight of the class; 0: as the model has it.")] = 2.0,
     ramp: Annotated[
@@ -94,12 +98,16 @@ def generate(
 ) -> None:
     """Make new pictures with a generator, or a part of one."""
     from bsq.checkpoint import load
+    from bsq.cli.codec import choose_device
     from bsq.generate.classes import class_number
     from bsq.generate.edit import Editor
     from bsq.generate.folder import load_generator
 
     settings = sampler_settings(steps, schedule, order, noise, temperature, guidance, ramp)
+    way = mask, grow, share
+    check_request(edit, damaged, way, count)
     check_output(output, force, edit is not None or damaged is not None)
+    device = choose_device(device)
     trained = load_generator(system, device)
     tokenizer = load(model or (system if trained.card.tokenizer == system else trained.card.tokenizer), device)
     editor = Editor(trained, tokenizer, settings)
@@ -107,9 +115,9 @@ def generate(
     if damaged is not None:
         made = repaired(editor, Path(damaged), number, seed)
     elif edit is not None:
-        made = edited(editor, edit, (mask, grow, share), number, (seed, first))
+        made = edited(editor, edit, way, number, (seed, first))
     else:
-        made, labels = sampled(editor, number, count, seed, first)
+        made, labels = sampled(editor, number, count or COUNT, seed, first)
         if output.suffix == ".npz":
             write_npz(output, made, labels, force)
             return
@@ -120,7 +128,7 @@ def sampler_settings(
     steps: int,
     schedule: ScheduleChoice,
     order: OrderChoice,
-    noise: float,
+    noise: float | None,
     temperature: float,
     guidance: float,
     ramp: RampChoice,
@@ -128,9 +136,11 @@ def sampler_settings(
     """Errors of settings are the user's."""
     from bsq.generate.sampler import SamplerSettings
 
-    chosen = {"kind": order.value}
-    if order is OrderChoice.confidence:
-        chosen["choice_temperature"] = noise  # type: ignore[assignment]
+    chosen: dict[str, object] = {"kind": order.value}
+    if noise is not None:
+        if order is not OrderChoice.confidence:
+            raise SettingsError(f"--choice-temperature is of --order confidence; {order.value} looks at none")
+        chosen["choice_temperature"] = noise
     return SamplerSettings.model_validate(
         {
             "steps": steps,
@@ -140,6 +150,18 @@ def sampler_settings(
             "guidance": {"kind": ramp.value, "weight": guidance},
         }
     )
+
+
+def check_request(
+    edit: str | None, damaged: str | None, way: tuple[str | None, int | None, float | None], count: int | None
+) -> None:
+    """Raises SettingsError for options that would say nothing beside the others."""
+    if edit is None and any(one is not None for one in way):
+        raise SettingsError("--mask, --grow and --share change a picture; name it: --edit PICTURE")
+    if edit is not None and damaged is not None:
+        raise SettingsError("--edit and --repair are two requests; give one of them")
+    if (edit is not None or damaged is not None) and count is not None:
+        raise SettingsError("--n counts new pictures; --edit and --repair give one")
 
 
 def check_output(output: Path, force: bool, is_edit: bool) -> None:

@@ -110,14 +110,14 @@ class Editor:
         kept = F.pad(torch.full(codes.shape[:-1], codes.length), around)
         return self.complete(Codes(digits, codes.radices), kept, number, **how)
 
-    def change(self, pixels: Tensor, number: int, share: float, seed: int = 0, **how: Any) -> Edited:
+    def change(self, pixels: Tensor, number: int, share: float, seed: int = 0, first: int = 0, **how: Any) -> Edited:
         """Forget a share of the tokens, drawn at random, and make them anew under another class."""
         if not 0 < share <= 1:
             raise SettingsError(f"share must be above 0 and at most 1, got {share}")
         codes = self.tokenizer.encode(pixels)
-        samples = torch.arange(codes.shape[0])
+        samples = torch.arange(first, first + codes.shape[0])
         draws = uniform(seed, CHANGE, 0, samples, codes.digits[0, ..., 0].numel()).view(codes.shape[:-1])
-        return self.complete(codes, torch.where(draws < share, 0, codes.length), number, seed=seed, **how)
+        return self.complete(codes, torch.where(draws < share, 0, codes.length), number, seed, first, **how)
 
     def go_on(self, pixels: Tensor, frames: int, number: int | None = None, **how: Any) -> Edited:
         """So many more frames of a clip (B, 3, T, H, W), one after another."""
