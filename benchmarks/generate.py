@@ -67,9 +67,9 @@ def rows() -> Iterator[Row]:
 
 @torch.no_grad()
 def plain(network: Generator, classes: torch.Tensor, steps: int) -> torch.Tensor:
-    """MaskGIT's loop as it is written down, for comparison."""
-    rows_, columns = network.settings.grid[1:]
-    groups = torch.zeros(len(classes), 1, rows_, columns, 2, dtype=torch.int64)
+    """MaskGIT's loop as it is written down, for comparison; all groups take as many values."""
+    (rows_, columns), count = network.settings.grid[1:], len(network.grouping.spans)
+    groups = torch.zeros(len(classes), 1, rows_, columns, count, dtype=torch.int64)
     known = torch.zeros_like(groups, dtype=torch.bool)
     none, total = torch.full_like(classes, network.settings.classes), torch.full_like(classes, groups[0].numel())
     for step in range(steps):
@@ -77,13 +77,13 @@ def plain(network: Generator, classes: torch.Tensor, steps: int) -> torch.Tensor
             seen = [network.hidden(groups, known, c) for c in (classes, none)]
             logits = [
                 guide(*(network.head(hidden, g).float() for hidden in seen), guidance_weight(GUIDANCE, step, steps))
-                for g in range(2)
+                for g in range(count)
             ]
         law = torch.stack(logits, -2).log_softmax(-1)
         drawn = torch.multinomial(law.exp().flatten(0, -2), 1).view(groups.shape)
         sure = law.gather(-1, drawn[..., None])[..., 0] - (-torch.rand(groups.shape).log()).log() * (1 - step / steps)
         unknown = (~known).flatten(1).sum(1)
-        count = unknown - left_after("cosine", step, steps, total, unknown)
-        new = best(sure.masked_fill(known, float("-inf")).flatten(1), count).view(known.shape)
+        settled = unknown - left_after("cosine", step, steps, total, unknown)
+        new = best(sure.masked_fill(known, float("-inf")).flatten(1), settled).view(known.shape)
         groups, known = torch.where(new, drawn, groups), known | new
     return groups
