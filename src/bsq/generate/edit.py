@@ -65,7 +65,10 @@ class Editor:
     ) -> Edited:
         """Codes (B, T, h, w, K) of which the first `kept` (B, T, h, w) digits are known, the others made under class
         `number` (None: none). Tokens of which all modelled digits are known stay.
+
+        Raises ShapeError for a grid that the generator's learned positions do not cover.
         """
+        self._check_grid(codes.shape[1:4])
         depth = min(self.digits, codes.length)
         known = torch.arange(self.digits) < kept[..., None]
         given = torch.zeros(*codes.shape[:-1], self.digits, dtype=torch.int64)
@@ -127,6 +130,20 @@ class Editor:
         later = (0, 0, 0, 0, 0, frames)
         kept = F.pad(torch.full(codes.shape[:-1], codes.length), later)
         return self.complete(Codes(F.pad(codes.digits, (0, 0, *later)), codes.radices), kept, number, **how)
+
+    def _check_grid(self, grid: tuple[int, ...]) -> None:
+        """As the network does, but in pixels, where another size of picture is the way out."""
+        network, patch = self.network, self.tokenizer.patch
+        try:
+            network.check_grid(*grid)
+        except ShapeError as error:
+            _, rows, columns = network.settings.grid
+            if grid[1:] == (rows, columns):
+                raise
+            raise ShapeError(
+                f"this generator has learned positions: with what is added, pictures must have {columns * patch}×"
+                f"{rows * patch} pixels, got {grid[2] * patch}×{grid[1] * patch}; resize the picture first"
+            ) from error
 
     def _tokens(self, mask: Tensor, grid: tuple[int, ...]) -> Tensor:
         """Pixels (H, W) → tokens (h, w) with at least one of them."""
