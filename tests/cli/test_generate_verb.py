@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from bsq.cli.main import app
 from bsq.generate.folder import GeneratorCard, save_generator
 from bsq.generate.network import Generator, GeneratorSettings
+from bsq.generate.sampler import Sampler
 from bsq.tokenizer import Tokenizer
 
 NAMES = ("airplanes", "anchor", "ant", "cup")
@@ -55,6 +58,22 @@ def test_an_npz_is_as_evaluation_reads_it(folder: Path, tmp_path: Path) -> None:
     assert bsq("--generator", folder, "--n", "2", "--first", "4", "--steps", "2", "-o", tmp_path / "t.npz")[0] == 0
     with np.load(tmp_path / "s.npz") as whole, np.load(tmp_path / "t.npz") as part:
         assert (whole["arr_0"][4:] == part["arr_0"]).all()
+
+
+def test_an_npz_is_written_part_by_part(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bsq.cli.generate.PORTION", 2)
+    seen: list[list[int]] = []
+
+    def write(path: Path, pictures: Iterator[np.ndarray], count: int, **how: list[int]) -> None:
+        seen.append([sample.call_count for _ in pictures])
+        assert count == 5
+        assert how["labels"] == [0, 1, 2, 3, 0]
+
+    sample = Mock(side_effect=Sampler.sample)
+    monkeypatch.setattr(Sampler, "sample", lambda *arguments: sample(*arguments))
+    monkeypatch.setattr("bsq.evaluate.npz.write_samples", write)
+    assert bsq("--generator", folder, "--n", "5", "--steps", "2", "-o", tmp_path / "s.npz")[0] == 0
+    assert seen == [[1, 1, 2, 2, 3]]
 
 
 def test_editing(folder: Path, tmp_path: Path, tiny_model: Path) -> None:

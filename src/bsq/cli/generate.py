@@ -97,6 +97,8 @@ def generate(
     force: Annotated[bool, typer.Option("-f", "--force", help="Replace FILE.")] = False,
 ) -> None:
     """Make new pictures with a generator, or a part of one."""
+    import numpy as np
+
     from bsq.checkpoint import load
     from bsq.cli.codec import choose_device
     from bsq.generate.classes import class_number
@@ -117,10 +119,12 @@ def generate(
     elif edit is not None:
         made = edited(editor, edit, way, number, (seed, first))
     else:
-        made, labels = sampled(editor, number, count or COUNT, seed, first)
+        numbers = classes_asked(editor, number, count or COUNT, first)
+        parts = sampled(editor, numbers, seed, first)
         if output.suffix == ".npz":
-            write_npz(output, made, labels, force)
+            write_npz(output, parts, numbers.repeat_interleave(editor.network.settings.grid[0]), force)
             return
+        made = np.concatenate(list(parts))
     write_picture(output, made, force)
 
 
@@ -176,24 +180,25 @@ def check_output(output: Path, force: bool, is_edit: bool) -> None:
         raise MediaError(f"{output} exists already; -f replaces it, -o names another")
 
 
-def sampled(editor: Editor, number: int | None, count: int, seed: int, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (n, H, W, 3) and their classes (n,)."""
-    import numpy as np
+def classes_asked(editor: Editor, number: int | None, count: int, first: int) -> torch.Tensor:
+    """int64 (count,)."""
     import torch
 
     known = editor.network.settings.classes
-    numbers = (torch.arange(first, first + count) % max(1, known)) if number is None else torch.full((count,), number)
-    pictures, (frames, *_) = [], editor.network.settings.grid
-    with bar(count) as tell:
-        for start in range(0, count, PORTION):
+    return (torch.arange(first, first + count) % max(1, known)) if number is None else torch.full((count,), number)
+
+
+def sampled(editor: Editor, numbers: torch.Tensor, seed: int, first: int) -> Iterator[np.ndarray]:
+    """Parts uint8 (n, H, W, 3) of the samples of classes `numbers`."""
+    with bar(len(numbers)) as tell:
+        for start in range(0, len(numbers), PORTION):
             part = numbers[start : start + PORTION]
 
             def looked(done: int, total: int, start: int = start, size: int = len(part)) -> None:
                 tell(start + size * done / total)
 
             codes = editor.sampler.sample(part, seed, first + start, looked)
-            pictures.append(as_pictures(editor.tokenizer.decode(codes)))
-    return np.concatenate(pictures), numbers.repeat_interleave(frames).numpy()
+            yield as_pictures(editor.tokenizer.decode(codes))
 
 
 def edited(
@@ -247,18 +252,15 @@ def as_pictures(pixels: torch.Tensor) -> np.ndarray:
     return levels.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def write_npz(output: Path, pictures: np.ndarray, labels: np.ndarray, force: bool) -> None:
-    """As ADM's evaluation reads it: arr_0 uint8 (n, H, W, 3), arr_1 the classes."""
-    import io
+def write_npz(output: Path, parts: Iterator[np.ndarray], labels: torch.Tensor, force: bool) -> None:
+    """As ADM's evaluation reads it: arr_0 uint8 (n, H, W, 3), arr_1 the classes; no more than a part is in memory."""
+    from bsq.data.files import Existing
+    from bsq.evaluate.npz import write_samples
 
-    import numpy as np
-
-    from bsq.cli.plan import write
-
-    held = io.BytesIO()
-    np.savez(held, arr_0=pictures, arr_1=labels.astype(np.int64))
-    write(output, held.getvalue(), force)
-    say(f"{len(pictures)} samples → {output}")
+    pictures = (picture for part in parts for picture in part)
+    existing = Existing.REPLACE if force else Existing.REFUSE
+    write_samples(output, pictures, len(labels), existing=existing, labels=labels.tolist())
+    say(f"{len(labels)} samples → {output}")
 
 
 def write_picture(output: Path, pictures: np.ndarray, force: bool) -> None:
