@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from bsq.cli.main import app
 from bsq.generate.folder import GeneratorCard, save_generator
 from bsq.generate.network import Generator, GeneratorSettings
+from bsq.generate.sampler import Sampler
 from bsq.tokenizer import Tokenizer
 
 NAMES = ("airplanes", "anchor", "ant", "cup")
@@ -57,6 +60,22 @@ def test_an_npz_is_as_evaluation_reads_it(folder: Path, tmp_path: Path) -> None:
         assert (whole["arr_0"][4:] == part["arr_0"]).all()
 
 
+def test_an_npz_is_written_part_by_part(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bsq.cli.generate.PORTION", 2)
+    seen: list[list[int]] = []
+
+    def write(path: Path, pictures: Iterator[np.ndarray], count: int, **how: list[int]) -> None:
+        seen.append([sample.call_count for _ in pictures])
+        assert count == 5
+        assert how["labels"] == [0, 1, 2, 3, 0]
+
+    sample = Mock(side_effect=Sampler.sample)
+    monkeypatch.setattr(Sampler, "sample", lambda *arguments: sample(*arguments))
+    monkeypatch.setattr("bsq.evaluate.npz.write_samples", write)
+    assert bsq("--generator", folder, "--n", "5", "--steps", "2", "-o", tmp_path / "s.npz")[0] == 0
+    assert seen == [[1, 1, 2, 2, 3]]
+
+
 def test_editing(folder: Path, tmp_path: Path, tiny_model: Path) -> None:
     random = np.random.default_rng(0)
     Image.fromarray(random.integers(0, 256, (32, 40, 3), dtype=np.uint8)).save(tmp_path / "p.png")
@@ -87,6 +106,13 @@ def test_bad_requests(folder: Path, tmp_path: Path, other_model: Path) -> None:
         (("--generator", folder, "-o", tmp_path / "x.xyz"), 5, "xyz"),
         (("--generator", folder, "--edit", folder / "p.png", *out), 2, "--mask"),
         (("--generator", folder, "--edit", "p.png", "--share", "0.5", "-o", tmp_path / "x.npz"), 2, "npz"),
+        (("--generator", folder, "--mask", "m.png", *out), 2, "--edit PICTURE"),
+        (("--generator", folder, "--edit", "p.png", "--grow", "1", "--repair", "p.bsq", *out), 2, "one of them"),
+        (("--generator", folder, "--edit", "p.png", "--grow", "1", "--n", "3", *out), 2, "--n counts"),
+        (("--generator", folder, "--order", "halton", "--choice-temperature", "3", *out), 2, "--order confidence"),
+        (("--generator", folder, "--temperature", "1e-40", *out), 2, "temperature"),
+        (("--generator", folder, "--class", "-1", *out), 2, "no class '-1'"),
+        (("--generator", folder, "--device", "nowhere", *out), 2, "no device 'nowhere'"),
     ):
         got, said = bsq(*arguments)
         assert (got, words in said) == (code, True), said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,9 @@ def test_bad_requests(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
         evaluate(settings(photos, str(tiny_model), lpips="alex"))
     with pytest.raises(SettingsError, match="two systems are called 'webp@q50'"):
         evaluate(settings(photos, "webp@q50", "webp@q50"))
+    twins = [shutil.copytree(tiny_model, tmp_path / run / "model") for run in ("a", "b")]
+    with pytest.raises(SettingsError, match=r"two systems are called 'model'; name one of them, as in again=.*a/model"):
+        evaluate(settings(photos, *map(str, twins)))
 
 
 class Broken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bsq.codec.stream import read_available, write_codes
 from bsq.errors import CheckpointError, SettingsError, ShapeError
 from bsq.generate.edit import Editor
 from bsq.generate.folder import TrainedGenerator, load_generator
+from bsq.generate.network import Generator
 from bsq.generate.repair import repair
 from bsq.generate.sampler import SamplerSettings
 from bsq.tokenizer import Tokenizer
@@ -62,6 +64,13 @@ def test_another_class_forgets_a_share(editor: Editor, pixels: torch.Tensor) -> 
         editor.change(pixels, 2, 0.0)
 
 
+def test_a_change_is_the_same_in_any_batch(editor: Editor, pixels: torch.Tensor) -> None:
+    both = editor.change(pixels.expand(2, -1, -1, -1), 2, 0.5, seed=1)
+    alone = editor.change(pixels, 2, 0.5, seed=1, first=1)
+    assert torch.equal(alone.made[0], both.made[1])
+    assert torch.equal(alone.codes.digits[0], both.codes.digits[1])
+
+
 def test_going_on_keeps_the_frames_before(editor: Editor) -> None:
     clip = torch.rand(1, 3, 2, 32, 40) * 2 - 1
     edited = editor.go_on(clip, 2)
@@ -88,6 +97,17 @@ def test_masks_that_do_not_fit_are_refused(editor: Editor, pixels: torch.Tensor)
         editor.inpaint(pixels, torch.ones(40, 30, dtype=torch.bool))
     with pytest.raises(SettingsError, match="hides nothing"):
         editor.inpaint(pixels, torch.zeros(30, 40, dtype=torch.bool))
+
+
+def test_learned_positions_tell_their_size_in_pixels(
+    make_generator: Callable[..., Generator], trained: TrainedGenerator, tiny_tokenizer: Tokenizer, pixels: torch.Tensor
+) -> None:
+    editor = Editor(TrainedGenerator(make_generator(), trained.card), tiny_tokenizer)
+    assert editor.inpaint(pixels, torch.ones(30, 40, dtype=torch.bool)).made.all()
+    with pytest.raises(ShapeError, match="pictures must have 40×32 pixels, got 48×48; resize"):
+        editor.outpaint(pixels, (1, 1, 1, 0))
+    with pytest.raises(ShapeError, match="makes up to 1 frames"):
+        editor.go_on(pixels[:, :, None], 1)
 
 
 def test_another_tokenizer_is_refused(trained: TrainedGenerator, other_tokenizer: Tokenizer) -> None:

@@ -164,5 +164,9 @@ def test_names_of_classes() -> None:
         class_number(names, "cougar")
     with pytest.raises(SettingsError, match="did you mean airplanes"):
         class_number(names, "aeroplane")
+    with pytest.raises(SettingsError, match="there are airplanes, ant, car_side, cup, cougar_face, cougar_body"):
+        class_number(names, "-3")
+    with pytest.raises(SettingsError, match="there are c0, c99 and others"):
+        class_number([f"c{number}" for number in range(100)], "zzz")
     with pytest.raises(SettingsError, match="knows no classes"):
         class_number((), "cup")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bsq.generate.sampler import SamplerSettings
 
 PORTION = 16
+COUNT = 16
+"""New pictures, where nobody says how many."""
 EPILOG = """
 **Examples**
 
@@ -70,13 +72,15 @@ def generate(
     label: Annotated[
         str | None, typer.Option("--class", help="Name or number of a class; default: each in turn.")
     ] = None,
-    count: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 16,
+    count: Annotated[int | None, typer.Option("--n", "-n", min=1, help="How many; default: 16.")] = None,
     steps: Annotated[int, typer.Option("--steps", help="Looks of the network at a picture.")] = 12,
     schedule: Annotated[
         ScheduleChoice, typer.Option("--schedule", help="How many tokens each step settles.")
     ] = ScheduleChoice.cosine,
     order: Annotated[OrderChoice, typer.Option("--order", help="Which digits come first.")] = OrderChoice.confidence,
-    noise: Annotated[float, typer.Option("--choice-temperature", help="Noise on the confidence.")] = 4.5,
+    noise: Annotated[
+        float | None, typer.Option("--choice-temperature", help="Noise on the confidence; default: 4.5.")
+    ] = None,
     temperature: Annotated[float, typer.Option("--temperature", help="Of the values.")] = 1.0,
     guidance: Annotated[float, typer.Option("--guidance", help="Weight of the class; 0: as the model has it.")] = 2.0,
     ramp: Annotated[
@@ -93,13 +97,19 @@ def generate(
     force: Annotated[bool, typer.Option("-f", "--force", help="Replace FILE.")] = False,
 ) -> None:
     """Make new pictures with a generator, or a part of one."""
+    import numpy as np
+
     from bsq.checkpoint import load
+    from bsq.cli.codec import choose_device
     from bsq.generate.classes import class_number
     from bsq.generate.edit import Editor
     from bsq.generate.folder import load_generator
 
     settings = sampler_settings(steps, schedule, order, noise, temperature, guidance, ramp)
+    way = mask, grow, share
+    check_request(edit, damaged, way, count)
     check_output(output, force, edit is not None or damaged is not None)
+    device = choose_device(device)
     trained = load_generator(system, device)
     tokenizer = load(model or (system if trained.card.tokenizer == system else trained.card.tokenizer), device)
     editor = Editor(trained, tokenizer, settings)
@@ -107,12 +117,14 @@ def generate(
     if damaged is not None:
         made = repaired(editor, Path(damaged), number, seed)
     elif edit is not None:
-        made = edited(editor, edit, (mask, grow, share), number, (seed, first))
+        made = edited(editor, edit, way, number, (seed, first))
     else:
-        made, labels = sampled(editor, number, count, seed, first)
+        numbers = classes_asked(editor, number, count or COUNT, first)
+        parts = sampled(editor, numbers, seed, first)
         if output.suffix == ".npz":
-            write_npz(output, made, labels, force)
+            write_npz(output, parts, numbers.repeat_interleave(editor.network.settings.grid[0]), force)
             return
+        made = np.concatenate(list(parts))
     write_picture(output, made, force)
 
 
@@ -120,7 +132,7 @@ def sampler_settings(
     steps: int,
     schedule: ScheduleChoice,
     order: OrderChoice,
-    noise: float,
+    noise: float | None,
     temperature: float,
     guidance: float,
     ramp: RampChoice,
@@ -128,9 +140,11 @@ def sampler_settings(
     """Errors of settings are the user's."""
     from bsq.generate.sampler import SamplerSettings
 
-    chosen = {"kind": order.value}
-    if order is OrderChoice.confidence:
-        chosen["choice_temperature"] = noise  # type: ignore[assignment]
+    chosen: dict[str, object] = {"kind": order.value}
+    if noise is not None:
+        if order is not OrderChoice.confidence:
+            raise SettingsError(f"--choice-temperature is of --order confidence; {order.value} looks at none")
+        chosen["choice_temperature"] = noise
     return SamplerSettings.model_validate(
         {
             "steps": steps,
@@ -140,6 +154,18 @@ def sampler_settings(
             "guidance": {"kind": ramp.value, "weight": guidance},
         }
     )
+
+
+def check_request(
+    edit: str | None, damaged: str | None, way: tuple[str | None, int | None, float | None], count: int | None
+) -> None:
+    """Raises SettingsError for options that would say nothing beside the others."""
+    if edit is None and any(one is not None for one in way):
+        raise SettingsError("--mask, --grow and --share change a picture; name it: --edit PICTURE")
+    if edit is not None and damaged is not None:
+        raise SettingsError("--edit and --repair are two requests; give one of them")
+    if (edit is not None or damaged is not None) and count is not None:
+        raise SettingsError("--n counts new pictures; --edit and --repair give one")
 
 
 def check_output(output: Path, force: bool, is_edit: bool) -> None:
@@ -154,24 +180,25 @@ def check_output(output: Path, force: bool, is_edit: bool) -> None:
         raise MediaError(f"{output} exists already; -f replaces it, -o names another")
 
 
-def sampled(editor: Editor, number: int | None, count: int, seed: int, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (n, H, W, 3) and their classes (n,)."""
-    import numpy as np
+def classes_asked(editor: Editor, number: int | None, count: int, first: int) -> torch.Tensor:
+    """int64 (count,)."""
     import torch
 
     known = editor.network.settings.classes
-    numbers = (torch.arange(first, first + count) % max(1, known)) if number is None else torch.full((count,), number)
-    pictures, (frames, *_) = [], editor.network.settings.grid
-    with bar(count) as tell:
-        for start in range(0, count, PORTION):
+    return (torch.arange(first, first + count) % max(1, known)) if number is None else torch.full((count,), number)
+
+
+def sampled(editor: Editor, numbers: torch.Tensor, seed: int, first: int) -> Iterator[np.ndarray]:
+    """Parts uint8 (n, H, W, 3) of the samples of classes `numbers`."""
+    with bar(len(numbers)) as tell:
+        for start in range(0, len(numbers), PORTION):
             part = numbers[start : start + PORTION]
 
             def looked(done: int, total: int, start: int = start, size: int = len(part)) -> None:
                 tell(start + size * done / total)
 
             codes = editor.sampler.sample(part, seed, first + start, looked)
-            pictures.append(as_pictures(editor.tokenizer.decode(codes)))
-    return np.concatenate(pictures), numbers.repeat_interleave(frames).numpy()
+            yield as_pictures(editor.tokenizer.decode(codes))
 
 
 def edited(
@@ -225,18 +252,15 @@ def as_pictures(pixels: torch.Tensor) -> np.ndarray:
     return levels.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def write_npz(output: Path, pictures: np.ndarray, labels: np.ndarray, force: bool) -> None:
-    """As ADM's evaluation reads it: arr_0 uint8 (n, H, W, 3), arr_1 the classes."""
-    import io
+def write_npz(output: Path, parts: Iterator[np.ndarray], labels: torch.Tensor, force: bool) -> None:
+    """As ADM's evaluation reads it: arr_0 uint8 (n, H, W, 3), arr_1 the classes; no more than a part is in memory."""
+    from bsq.data.files import Existing
+    from bsq.evaluate.npz import write_samples
 
-    import numpy as np
-
-    from bsq.cli.plan import write
-
-    held = io.BytesIO()
-    np.savez(held, arr_0=pictures, arr_1=labels.astype(np.int64))
-    write(output, held.getvalue(), force)
-    say(f"{len(pictures)} samples → {output}")
+    pictures = (picture for part in parts for picture in part)
+    existing = Existing.REPLACE if force else Existing.REFUSE
+    write_samples(output, pictures, len(labels), existing=existing, labels=labels.tolist())
+    say(f"{len(labels)} samples → {output}")
 
 
 def write_picture(output: Path, pictures: np.ndarray, force: bool) -> None:

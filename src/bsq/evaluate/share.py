@@ -21,6 +21,7 @@ from bsq.evaluate.settings import EvaluationSettings
 from bsq.evaluate.systems.autoencoders import SPEED_ONLY
 from bsq.evaluate.systems.base import Reconstructed, System
 from bsq.evaluate.systems.codecs import CodecSystem, LikeSystem, to_frames
+from bsq.evaluate.systems.names import shown_spec
 from bsq.evaluate.systems.spec import open_system
 from bsq.evaluate.tally import Measured, Tally, quality_of, similarity_3_of
 from bsq.metrics.sets import FeatureSet
@@ -71,9 +72,10 @@ def open_bench(settings: EvaluationSettings, device: str) -> Bench:
 
 def check_systems(systems: Sequence[System]) -> None:
     """Raises SettingsError for two rows of one name, and for a codec held to a system that is not there."""
-    names = [system.name for system in systems]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise SettingsError(f"two systems are called {twice!r}; name one of them, as in again={twice}")
+    names = [shown_spec(system.name) for system in systems]  # as tables call them: folders are left out
+    if twice := next((one for one in systems if names.count(shown_spec(one.name)) > 1), None):
+        called = shown_spec(twice.name)
+        raise SettingsError(f"two systems are called {called!r}; name one of them, as in again={twice.name}")
     leaders = {system.name for system in systems if leader_of(system) is None and has_quality(system)}
     for system in systems:
         leader = leader_of(system)

@@ -7,6 +7,9 @@ from difflib import get_close_matches
 
 from bsq.errors import SettingsError
 
+FEW = 12
+"""So many names are told whole."""
+
 
 def class_number(names: Sequence[str], asked: str) -> int:
     """The class of that name or number; an unambiguous beginning of a name will do.
@@ -19,15 +22,16 @@ def class_number(names: Sequence[str], asked: str) -> int:
     wanted = _plain(asked)
     if wanted in plain:
         return plain.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(names):
-        return int(wanted)
+    if asked.strip().isdecimal() and int(asked) < len(names):
+        return int(asked)
     begun = [number for number, name in enumerate(plain) if wanted and name.startswith(wanted)]
     if len(begun) == 1:
         return begun[0]
     near = [names[number] for number in begun] or [
         names[plain.index(name)] for name in get_close_matches(wanted, plain, n=5, cutoff=0.4)
     ]
-    told = f"; did you mean {', '.join(near[:5])}?" if near else f"; there are {names[0]}, {names[-1]} and others"
+    there = ", ".join(names) if len(names) <= FEW else f"{names[0]}, {names[-1]} and others"
+    told = f"; did you mean {', '.join(near[:5])}?" if near else f"; there are {there}"
     raise SettingsError(f"no class {asked!r} among {len(names)}{told}")
 
 

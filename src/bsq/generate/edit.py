@@ -65,7 +65,10 @@ class Editor:
     ) -> Edited:
         """Codes (B, T, h, w, K) of which the first `kept` (B, T, h, w) digits are known, the others made under class
         `number` (None: none). Tokens of which all modelled digits are known stay.
+
+        Raises ShapeError for a grid that the generator's learned positions do not cover.
         """
+        self._check_grid(codes.shape[1:4])
         depth = min(self.digits, codes.length)
         known = torch.arange(self.digits) < kept[..., None]
         given = torch.zeros(*codes.shape[:-1], self.digits, dtype=torch.int64)
@@ -110,14 +113,14 @@ class Editor:
         kept = F.pad(torch.full(codes.shape[:-1], codes.length), around)
         return self.complete(Codes(digits, codes.radices), kept, number, **how)
 
-    def change(self, pixels: Tensor, number: int, share: float, seed: int = 0, **how: Any) -> Edited:
+    def change(self, pixels: Tensor, number: int, share: float, seed: int = 0, first: int = 0, **how: Any) -> Edited:
         """Forget a share of the tokens, drawn at random, and make them anew under another class."""
         if not 0 < share <= 1:
             raise SettingsError(f"share must be above 0 and at most 1, got {share}")
         codes = self.tokenizer.encode(pixels)
-        samples = torch.arange(codes.shape[0])
+        samples = torch.arange(first, first + codes.shape[0])
         draws = uniform(seed, CHANGE, 0, samples, codes.digits[0, ..., 0].numel()).view(codes.shape[:-1])
-        return self.complete(codes, torch.where(draws < share, 0, codes.length), number, seed=seed, **how)
+        return self.complete(codes, torch.where(draws < share, 0, codes.length), number, seed, first, **how)
 
     def go_on(self, pixels: Tensor, frames: int, number: int | None = None, **how: Any) -> Edited:
         """So many more frames of a clip (B, 3, T, H, W), one after another."""
@@ -127,6 +130,20 @@ class Editor:
         later = (0, 0, 0, 0, 0, frames)
         kept = F.pad(torch.full(codes.shape[:-1], codes.length), later)
         return self.complete(Codes(F.pad(codes.digits, (0, 0, *later)), codes.radices), kept, number, **how)
+
+    def _check_grid(self, grid: tuple[int, ...]) -> None:
+        """As the network does, but in pixels, where another size of picture is the way out."""
+        network, patch = self.network, self.tokenizer.patch
+        try:
+            network.check_grid(*grid)
+        except ShapeError as error:
+            _, rows, columns = network.settings.grid
+            if grid[1:] == (rows, columns):
+                raise
+            raise ShapeError(
+                f"this generator has learned positions: with what is added, pictures must have {columns * patch}×"
+                f"{rows * patch} pixels, got {grid[2] * patch}×{grid[1] * patch}; resize the picture first"
+            ) from error
 
     def _tokens(self, mask: Tensor, grid: tuple[int, ...]) -> Tensor:
         """Pixels (H, W) → tokens (h, w) with at least one of them."""

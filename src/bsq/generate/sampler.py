@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from bsq.codes import Codes
@@ -35,7 +35,7 @@ class SamplerSettings(Settings):
     """How digits are drawn.
 
     steps        looks of the network at a frame
-    temperature  of the values; below 1 likelier ones become likelier still
+    temperature  of the values; below 1 likelier ones become likelier still, the least always takes the likeliest
     refresh      compute all tokens anew in every so many steps; between them only those that are asked for a value,
                  or became known in the last step, are computed: all others keep the keys and values of the last look.
                  1 is exact. By confidence every unknown token is asked, in other orders those of the step alone
@@ -46,7 +46,7 @@ class SamplerSettings(Settings):
 
     steps: PositiveInt = 12
     schedule: Schedule = "cosine"
-    temperature: PositiveFloat = 1.0
+    temperature: float = Field(default=1.0, ge=1e-6)  # float32 cannot divide by much less
     order: OrderSettings = ConfidenceSettings()
     guidance: GuidanceSettings = ConstantGuidance()
     refresh: PositiveInt = 1
