@@ -32,9 +32,10 @@ EPILOG = """
 
 `bsq generate --generator runs/mine/model --n 5000 -o samples.npz` · every class in turn, for evaluation (ADM's format)
 
-`bsq generate --edit photo.png --mask mask.png -o again.png` · make anew what is white in the mask
+`bsq generate --edit photo.png --mask mask.png -o again.png` · make anew what is white in the mask; a generator with
+learned positions takes pictures of its own size, the bundled one 112×80
 
-`bsq generate --edit photo.png --class cup --share 0.7 -o cup.png` · forget 70 % of the tokens, make them a cup's
+`bsq generate --edit photo.png --class watch --share 0.7 -o watch.png` · forget 70 % of the tokens, make them a watch's
 
 `bsq generate --repair damaged.bsq -o whole.png` · a stream that lost some of its tokens
 """

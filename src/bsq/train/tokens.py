@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from bsq.data.loader import Positions, Share
 from bsq.data.pictures import open_picture
 from bsq.data.sources import AnySource, open_source
 from bsq.data.stored import Kind, Stored
+from bsq.data.streams import Refused
 from bsq.data.transforms import CropSettings, central_crop, random_crop
 from bsq.errors import BsqError, DataError
 from bsq.settings import Settings
@@ -36,6 +38,7 @@ from bsq.tokenizer import Tokenizer
 ORDER, VIEWS = 0, 9
 """Which streams of random numbers orders and cuts are drawn from (others: see `bsq.data`)."""
 PORTION = 32
+SHOWN = 3  # pictures that cannot be read, of which more are only counted
 
 
 class TokenDataSettings(Settings):
@@ -94,17 +97,24 @@ class TrainingCodes(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """Rows in memory: digits (N, T, h, w, L), labels (N,), which come in an order of their own in each epoch."""
+    """Rows in memory: digits (N, T, h, w, L), labels (N,), which come in an order of their own in each epoch; pictures
+    that gave none.
+    """
 
     digits: Tensor
     labels: Tensor
     seed: int = 0
+    refused: tuple[Refused, ...] = ()
 
     def __len__(self) -> int:
         return len(self.digits)
 
     def describe(self) -> str:
-        return f"codes of {len(self):,} views of pictures"
+        told = f"codes of {len(self):,} views of pictures"
+        if not self.refused:
+            return told
+        shown = "; ".join(map(str, self.refused[:SHOWN])) + ("; …" if len(self.refused) > SHOWN else "")
+        return f"{told}, without {len(self.refused):,} that cannot be read: {shown}"
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -175,22 +185,23 @@ def _encode_all(
     digits: list[Tensor] = []
     numbers: list[int] = []
     waiting: list[Tensor] = []
+    refused: list[Refused] = []
     for number, item in enumerate(items):
         try:
             views = list(_views(settings, item, number))
-        except (BsqError, OSError):
-            continue
+        except (BsqError, OSError) as error:
+            refused.append(Refused(item.name, str(error)))
+            views = []
         waiting += views
         numbers += [labels[number]] * len(views)
-        if len(waiting) >= PORTION or number == len(items) - 1:
+        is_last = number == len(items) - 1
+        if waiting and (len(waiting) >= PORTION or is_last):
             digits.append(tokenizer.encode(to_pixels(torch.stack(waiting)), bits).digits.cpu())
             waiting = []
-            say(number + 1, len(items))
-    if waiting:
-        digits.append(tokenizer.encode(to_pixels(torch.stack(waiting)), bits).digits.cpu())
+        say(number + 1, len(items))
     if not digits:
-        raise DataError(f"none of {len(items)} pictures can be read")
-    return StoredRows(torch.cat(digits), torch.tensor(numbers))
+        raise DataError(f"none of {len(items)} pictures can be read, the first not because {refused[0].reason}")
+    return StoredRows(torch.cat(digits), torch.tensor(numbers), refused=tuple(refused))
 
 
 def _views(settings: TokenDataSettings, item: Stored, number: int) -> Iterator[Tensor]:
@@ -209,5 +220,15 @@ def _key(
 ) -> str:
     """A file name that says what the codes were made of."""
     told = settings.model_dump(mode="json", exclude={"source", "cache", "class_names"})
-    facts = [told, bits, tokenizer.code_hash, [[i.path, i.offset, i.length, i.member] for i in items], list(labels)]
+    times = {path: _changed(path) for path in {item.path for item in items}}
+    places = [[i.path, i.offset, i.length, i.member, times[i.path]] for i in items]
+    facts = [told, bits, tokenizer.code_hash, places, list(labels)]
     return f"codes-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]}.safetensors"
+
+
+def _changed(path: str) -> int | None:
+    """When a file was last written, in nanoseconds; None for what is elsewhere."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
