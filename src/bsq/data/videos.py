@@ -141,9 +141,12 @@ class Video:
         """Seconds to the end of the last frame: as the file names it, or, if it does not, counted by its packets."""
         if self.duration is not None:
             return self.duration
-        stamps = [packet.pts for packet in self._container.demux(self._stream) if packet.pts is not None]
-        last = max(stamps, default=0) * self._stream.time_base - self._start
-        return last + (1 / self.rate if self.rate else 0)
+        step = 1 / self.rate if self.rate else Fraction(0)
+        packets = [packet.pts for packet in self._container.demux(self._stream) if packet.size]
+        stamps = [stamp for stamp in packets if stamp is not None]
+        if not stamps:  # the first has been read to open the video
+            return self._packets * step + len(packets) * step
+        return max(stamps) * self._stream.time_base - self._start + step
 
     def at(self, times: Sequence[Fraction]) -> Iterator[np.ndarray]:
         """What is on the screen at each of these rising times: uint8 (H, W, 3). Only these frames are converted.
@@ -199,9 +202,12 @@ class Video:
         if context is None:
             raise MediaError(f"{self.name} is coded in a way that this FFmpeg cannot decode")
         self._check_size(context.width, context.height)
-        context.options = {"max_pixels": str(max(16, self.limit))}
-        context.thread_count = 1  # a frame a thread would be in memory
+        self._prepare(stream)
         return stream
+
+    def _prepare(self, stream: Any) -> None:
+        stream.codec_context.options = {"max_pixels": str(max(16, self.limit))}
+        stream.codec_context.thread_count = 1  # a frame a thread would be in memory
 
     def _read_first(self) -> Timed:
         first = next(self._from_start, None)
@@ -267,7 +273,10 @@ class Video:
             yield Timed(frame, last)
 
     def _since(self, time: Fraction) -> Iterator[Timed]:
-        """Frames from a key frame at or before `time` on; from the first where the file cannot be searched."""
+        """Frames from a key frame at or before `time` on; from the first where the file cannot be searched.
+
+        Transport streams are searched by guessing, and a guess may end anywhere: only a frame's own time tells where.
+        """
         for target in (time, Fraction(0)):
             stamp = int((self._start + target) / self._stream.time_base)
             try:
@@ -276,9 +285,19 @@ class Video:
                 continue
             frames = self._times(self._decoded(), self._start)
             first = next(frames, None)
-            if first is not None and first.time <= time:
+            if first is not None and first.raw.pts is not None and first.time <= time:
                 return chained(first, frames)
-        return chained(self._first, self._from_start)
+        return self._again()
+
+    def _again(self) -> Iterator[Timed]:
+        """Frames from the first on, of a file that is read at another place by now."""
+        number = self._stream.index
+        self._container.close()
+        self._file.seek(0)
+        self._container = self._open_container()
+        self._stream = self._container.streams[number]
+        self._prepare(self._stream)
+        return self._times(self._decoded(), self._start)
 
     def _convert(self, timed: Timed) -> Frame:
         raw, first = timed.raw, self._first.raw
