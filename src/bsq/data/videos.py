@@ -8,19 +8,16 @@ the frame rate does. Packets that cannot be decoded are counted, and the rest is
 
 from __future__ import annotations
 
-import io
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from bsq.data.files import plain_reason
 from bsq.data.pictures import MAX_PIXELS, Source, name_of
+from bsq.data.searchable import open_bytes
 from bsq.data.tags import is_cover, length_by_tag
 from bsq.data.upright import Turn, to_rgb, turn_of
 from bsq.errors import LimitError, MediaError, MissingDependencyError
@@ -322,26 +319,6 @@ def open_video(source: Source, limit: int = MAX_PIXELS) -> Video:
     LimitError for frames of more than `limit` pixels, MissingDependencyError without PyAV.
     """
     return Video(source, limit)
-
-
-def open_bytes(source: Source, name: str) -> BinaryIO:
-    """A file that can be searched. What cannot (a pipe) is copied to a temporary one."""
-    try:
-        if isinstance(source, bytes):
-            return io.BytesIO(source)
-        if isinstance(source, str | os.PathLike):
-            return open(source, "rb")
-        if source.seekable():
-            return io.BytesIO(source.read()) if not hasattr(source, "fileno") else source
-        copy = tempfile.TemporaryFile()  # noqa: SIM115
-        while part := source.read(1 << 20):
-            copy.write(part)
-        copy.seek(0)
-        return copy
-    except OSError as error:
-        raise MediaError(f"cannot read {name}: {plain_reason(error)}") from error
-    except AttributeError as error:
-        raise MediaError(f"a video is a path, bytes or a binary file; got {type(source).__name__}") from error
 
 
 def chained(first: Timed, rest: Iterator[Timed]) -> Iterator[Timed]:
