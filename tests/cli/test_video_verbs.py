@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -289,6 +291,27 @@ def test_requests_that_cannot_be_met(run: Run) -> None:
     assert run("decode", "clip.bsq", "-o", "strange", "--format", "mp4").exit_code == 0
     assert Path("strange/clip.mp4").is_file()
     assert Path("strange/letter.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    clip()
+    assert run("encode", "clip.mp4").exit_code == 0
+    before, number = names(), getattr(signal, name)
+
+    def lethal(*_: object) -> None:
+        assert signal.getsignal(number) is not signal.SIG_DFL, "would end the tests as well"
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("bsq.cli.batch.Bar.frames", lethal)
+    handler = signal.signal(number, signal.SIG_DFL)
+    try:
+        for arguments in (["encode", "clip.mp4", "-o", "new.bsq"], ["decode", "clip.bsq", "-o", "new.mp4"]):
+            assert run(*arguments).exit_code == 128 + number
+            assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, handler)
+    assert names() == before
 
 
 def test_an_interrupt_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,15 @@ def test_the_last_frame_stays_as_long_as_it_says() -> None:
     assert sum(1 for _ in endless) == 1 + 10 * LONGEST_HOLD
 
 
+def test_a_thinned_film_is_not_longer_than_before() -> None:
+    film = Times([n / 30 for n in range(30)], rate=Fraction(30), last=Fraction(1, 30))
+    frames = SteadyFrames(film, Fraction(10))  # type: ignore[arg-type]
+    assert len(list(frames)) == 10
+    assert (frames.count, frames.dropped) == (10, 20)
+    alone = Times([0, 0.001], last=Fraction(1, 1000))
+    assert len(list(SteadyFrames(alone))) == 1  # type: ignore[arg-type]
+
+
 def test_a_video_that_names_no_rate() -> None:
     frames = SteadyFrames(Times([0, 0.04], rate=None))  # type: ignore[arg-type]
     assert (len(list(frames)), frames.rate) == (2, 25)

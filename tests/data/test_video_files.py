@@ -120,3 +120,14 @@ def test_bad_frames_rates_and_names(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="not a folder"):
         write_video(tmp_path / "file" / "a.mp4", 10)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_rate_that_the_format_cannot_hold(tmp_path: Path) -> None:
+    def write() -> None:
+        with write_video(tmp_path / "slow.mp4", Fraction(1, 100_000)) as film:
+            for number in range(5):
+                film.write(frame(number))
+
+    with pytest.raises(MediaError, match="cannot write"):
+        write()
+    assert not list(tmp_path.iterdir())

@@ -283,6 +283,18 @@ def test_what_is_on_the_screen_at_a_time() -> None:
         shown(3.9, 4.5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"), [("mpegts", {"crf": "4"}), ("mpegts", {"crf": "4", "g": "7"}), ("h264", {"crf": "4"})]
+)
+def test_files_that_cannot_be_searched_show_the_same_at_a_time(kind: str, options: dict[str, str]) -> None:
+    data = video(40, rate=25, kind=kind, options=options)
+    for start in (0, 10, 30):
+        with open_video(data) as opened:
+            assert opened.length() == Fraction(40, 25)
+            shown = opened.at([Fraction(start + n, 25) for n in range(4)])
+            assert [number_of(pixels) for pixels in shown] == [start + n for n in range(4)]
+
+
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(MissingDependencyError, match=r"bsq\[video\]"):

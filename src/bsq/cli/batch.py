@@ -16,7 +16,7 @@ from typing import Protocol
 
 import typer
 
-from bsq.cli.failures import reason, report, say
+from bsq.cli.failures import cleaning_up, reason, report, say
 from bsq.cli.plan import Job
 from bsq.errors import MediaError, SettingsError, StreamError
 
@@ -51,6 +51,7 @@ class Manner:
     debug: bool
 
 
+@cleaning_up()
 def run_batch(jobs: list[Job], work: Work, manner: Manner) -> None:
     """Do all jobs. Raises the error of a lone job, and typer.Exit(1) if some of many failed."""
     warnings.simplefilter("ignore")  # Pillow's remarks on sloppy files; ours arrive as notes

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import typer
@@ -54,14 +57,42 @@ def broken_off() -> Iterator[None]:
     """Ends by the user's hand: an interrupt, or a pipe that nobody reads any more."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as ended:
         say("interrupted")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(ended.code if isinstance(ended, Ended) else INTERRUPTED) from None
     except (BrokenPipeError, SystemExit) as ended:
         if isinstance(ended, SystemExit) and ended.code != RICH_GAVE_UP:
             raise  # --install-completion and --show-completion end this way when they are done
         forget_output()
         raise typer.Exit(READER_GONE) from None
+
+
+class Ended(KeyboardInterrupt):
+    """A signal that would have ended the process at once; `code` is what the process then exits with."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.code = 128 + number
+
+
+@contextmanager
+def cleaning_up() -> Iterator[None]:
+    """Within, SIGTERM and the SIGHUP of a closed terminal are exceptions, like Ctrl-C: drafts are not left behind."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers nowhere else
+        numbers = []
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Ended(number)
+
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def forget_output() -> None:

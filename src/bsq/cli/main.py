@@ -24,7 +24,7 @@ EPILOG = """
 **Exit codes**: 0 all done · 1 some of many inputs failed, the rest were done · 2 wrong usage · 4 a library is missing ·
 5 unreadable or unwritable file · 6 model · 7 data set · 8 training · 9 evaluation · 10 not a .bsq file · 11 empty ·
 12 newer version · 13 other model · 14 damaged · 15 truncated · 16 over the limit · 17 not portable · 70 a bug in bsq ·
-130 interrupted · 141 nobody reads the output.
+130 interrupted (129, 143: by a signal) · 141 nobody reads the output.
 """
 
 app = typer.Typer(

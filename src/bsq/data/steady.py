@@ -61,6 +61,9 @@ class SteadyFrames:
             end = None if frame.duration is None else frame.time + frame.duration
         if shown is not None:
             longer = 0 if end is None else self._place(end) - shift - place - 1
+            if longer < 0 and self.dropped and self.count:  # of a thinned film, nearest to a place behind its end
+                self.dropped += 1
+                return
             longer = max(0, min(longer, int(LONGEST_HOLD * self.rate)))
             self.held += longer
             self.count += 1 + longer

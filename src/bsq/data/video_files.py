@@ -65,6 +65,8 @@ def write_video(
 class VideoWriter(ABC):
     """Frames to a draft beside the target, which takes its name when the `with` block ends without an exception."""
 
+    _refusals: tuple[type[Exception], ...] = (ValueError,)
+
     def __init__(self, path: Path, rate: Fraction, existing: Existing) -> None:
         self.path, self.rate, self.existing = path, rate, existing
         self.count = 0
@@ -112,7 +114,7 @@ class VideoWriter(ABC):
             yield
         except OSError as error:
             raise MediaError(f"cannot write {self.path}: {plain_reason(error)}") from error
-        except ValueError as error:  # PyAV's errors are OSErrors or ValueErrors
+        except self._refusals as error:
             raise MediaError(f"cannot write {self.path}: {error}") from error
 
     @abstractmethod
@@ -136,6 +138,7 @@ class CodedWriter(VideoWriter):
 
     def __init__(self, path: Path, rate: Fraction, existing: Existing) -> None:
         self._av = import_av()
+        self._refusals = (ValueError, self._av.FFmpegError)  # few of PyAV's errors are of Python's kinds
         super().__init__(path, rate, existing)
 
     def _begin(self, height: int, width: int) -> None:

@@ -8,19 +8,16 @@ the frame rate does. Packets that cannot be decoded are counted, and the rest is
 
 from __future__ import annotations
 
-import io
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from bsq.data.files import plain_reason
 from bsq.data.pictures import MAX_PIXELS, Source, name_of
+from bsq.data.searchable import open_bytes
 from bsq.data.tags import is_cover, length_by_tag
 from bsq.data.upright import Turn, to_rgb, turn_of
 from bsq.errors import LimitError, MediaError, MissingDependencyError
@@ -141,9 +138,12 @@ class Video:
         """Seconds to the end of the last frame: as the file names it, or, if it does not, counted by its packets."""
         if self.duration is not None:
             return self.duration
-        stamps = [packet.pts for packet in self._container.demux(self._stream) if packet.pts is not None]
-        last = max(stamps, default=0) * self._stream.time_base - self._start
-        return last + (1 / self.rate if self.rate else 0)
+        step = 1 / self.rate if self.rate else Fraction(0)
+        packets = [packet.pts for packet in self._container.demux(self._stream) if packet.size]
+        stamps = [stamp for stamp in packets if stamp is not None]
+        if not stamps:  # the first has been read to open the video
+            return self._packets * step + len(packets) * step
+        return max(stamps) * self._stream.time_base - self._start + step
 
     def at(self, times: Sequence[Fraction]) -> Iterator[np.ndarray]:
         """What is on the screen at each of these rising times: uint8 (H, W, 3). Only these frames are converted.
@@ -199,9 +199,12 @@ class Video:
         if context is None:
             raise MediaError(f"{self.name} is coded in a way that this FFmpeg cannot decode")
         self._check_size(context.width, context.height)
-        context.options = {"max_pixels": str(max(16, self.limit))}
-        context.thread_count = 1  # a frame a thread would be in memory
+        self._prepare(stream)
         return stream
+
+    def _prepare(self, stream: Any) -> None:
+        stream.codec_context.options = {"max_pixels": str(max(16, self.limit))}
+        stream.codec_context.thread_count = 1  # a frame a thread would be in memory
 
     def _read_first(self) -> Timed:
         first = next(self._from_start, None)
@@ -267,7 +270,10 @@ class Video:
             yield Timed(frame, last)
 
     def _since(self, time: Fraction) -> Iterator[Timed]:
-        """Frames from a key frame at or before `time` on; from the first where the file cannot be searched."""
+        """Frames from a key frame at or before `time` on; from the first where the file cannot be searched.
+
+        Transport streams are searched by guessing, and a guess may end anywhere: only a frame's own time tells where.
+        """
         for target in (time, Fraction(0)):
             stamp = int((self._start + target) / self._stream.time_base)
             try:
@@ -276,9 +282,19 @@ class Video:
                 continue
             frames = self._times(self._decoded(), self._start)
             first = next(frames, None)
-            if first is not None and first.time <= time:
+            if first is not None and first.raw.pts is not None and first.time <= time:
                 return chained(first, frames)
-        return chained(self._first, self._from_start)
+        return self._again()
+
+    def _again(self) -> Iterator[Timed]:
+        """Frames from the first on, of a file that is read at another place by now."""
+        number = self._stream.index
+        self._container.close()
+        self._file.seek(0)
+        self._container = self._open_container()
+        self._stream = self._container.streams[number]
+        self._prepare(self._stream)
+        return self._times(self._decoded(), self._start)
 
     def _convert(self, timed: Timed) -> Frame:
         raw, first = timed.raw, self._first.raw
@@ -303,26 +319,6 @@ def open_video(source: Source, limit: int = MAX_PIXELS) -> Video:
     LimitError for frames of more than `limit` pixels, MissingDependencyError without PyAV.
     """
     return Video(source, limit)
-
-
-def open_bytes(source: Source, name: str) -> BinaryIO:
-    """A file that can be searched. What cannot (a pipe) is copied to a temporary one."""
-    try:
-        if isinstance(source, bytes):
-            return io.BytesIO(source)
-        if isinstance(source, str | os.PathLike):
-            return open(source, "rb")
-        if source.seekable():
-            return io.BytesIO(source.read()) if not hasattr(source, "fileno") else source
-        copy = tempfile.TemporaryFile()  # noqa: SIM115
-        while part := source.read(1 << 20):
-            copy.write(part)
-        copy.seek(0)
-        return copy
-    except OSError as error:
-        raise MediaError(f"cannot read {name}: {plain_reason(error)}") from error
-    except AttributeError as error:
-        raise MediaError(f"a video is a path, bytes or a binary file; got {type(source).__name__}") from error
 
 
 def chained(first: Timed, rest: Iterator[Timed]) -> Iterator[Timed]:
