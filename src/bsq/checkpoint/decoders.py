@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from bsq.errors import CheckpointError
 from bsq.folders import DECODER_FILES, check_fit
@@ -52,9 +52,9 @@ def save_decoder(tokenizer: Tokenizer, folder: Path, decoder: str, dtype: torch.
     path = folder / decoder_file(decoder)
     draft = path.with_suffix(".draft")
     try:
-        save_file(tensors, draft, metadata={"format": "pt", "code_hash": tokenizer.code_hash})
+        draft.write_bytes(save(tensors, metadata={"format": "pt", "code_hash": tokenizer.code_hash}))
         draft.replace(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         draft.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write {path}: {error}") from error
     return path
