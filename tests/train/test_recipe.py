@@ -24,7 +24,7 @@ def sources_for(path: Path) -> list[str]:
     pictures, clips = "data.source=pictures", "data.clips.source=videos"
     if path.stem.startswith(("ucf101", "video-")):
         return [clips]
-    return [pictures, clips] if path.stem.endswith(("-video", "-perceptual")) else [pictures]
+    return [pictures, clips] if path.stem.endswith(("-video", "-dial", "-perceptual")) else [pictures]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
