@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bsq.cli.main import app
+from bsq.demo.handling import Setup
 
 
 def demo(*arguments: str | Path) -> tuple[int, str]:
@@ -33,3 +34,16 @@ def test_a_port_that_is_taken_and_models_that_are_not_there(tiny_model: Path) ->
     assert demo("--model", "no-such-model")[0] == 6
     code, said = demo("--model", tiny_model, "--generator", tiny_model)
     assert code == 6
+
+
+@pytest.mark.skipif(find_spec("gradio") is None, reason="gradio is not installed")
+def test_the_generator_that_comes_along_is_there_unasked(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
+    served: list[Setup] = []
+    monkeypatch.setattr("bsq.demo.page.serve", lambda setup, *given: served.append(setup))
+    monkeypatch.setattr("bsq.demo.page.prepare_surroundings", lambda folder: None)
+    monkeypatch.setattr("bsq.cli.demo.leave", lambda code: None)
+    assert demo()[0] == demo("--model", tiny_model)[0] == 0
+    ours, other = (setup.maker for setup in served)
+    assert ours is not None
+    assert "Motorbikes" in ours.classes
+    assert other is None

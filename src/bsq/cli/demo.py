@@ -18,7 +18,7 @@ EPILOG = """
 
 `bsq demo --no-browser --port 8000` · only say where it is
 
-`bsq demo --generator runs/mine/model` · with a generator: new pictures, and parts made anew
+`bsq demo --generator runs/mine/model` · with a generator of your own for new pictures
 
 `bsq demo --model runs/mine/model --host 0.0.0.0` · a model of your own, for everybody who can reach this machine
 """
@@ -28,7 +28,8 @@ def demo(
     ctx: typer.Context,
     model: Annotated[str, typer.Option("--model", "-m", help="Bundled name, folder or hub id.")] = "biscuit-s",
     generator: Annotated[
-        str | None, typer.Option("--generator", metavar="FOLDER", help="A generator of the model's codes.")
+        str | None,
+        typer.Option("--generator", metavar="FOLDER", help="Of the model's codes; default: the one that comes along."),
     ] = None,
     host: Annotated[str, typer.Option("--host", metavar="NAME", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[
@@ -53,12 +54,14 @@ def demo(
     from bsq.demo.material import Bounds
     from bsq.demo.page import Address, prepare_surroundings, serve
     from bsq.demo.scratch import Scratch
+    from bsq.generate.folder import bundled_with
 
     with tempfile.TemporaryDirectory(prefix="bsq-demo-") as folder:
         prepare_surroundings(Path(folder))
         import_gradio()
         tokenizer = named_model(model, choose_device(device))
-        maker = None if generator is None else load_maker(generator, tokenizer)
+        made_by = generator or bundled_with(tokenizer)
+        maker = None if made_by is None else load_maker(made_by, tokenizer)
         bounds = Bounds() if max_pixels is None else replace(Bounds(), pixels=max_pixels)
         setup = Setup(tokenizer, shown_name(model), maker, Scratch(Path(folder) / "made"), bounds, debugging(ctx))
         warm_up(tokenizer)

@@ -15,8 +15,8 @@ MOST = 9
 NONE_YET = """
 ### No generator is loaded
 
-A generator makes new pictures of a class, and parts of pictures anew. None comes with the package yet; one that you
-trained works here:
+A generator makes new pictures of a class, and parts of pictures anew. None comes with this model; one that you trained
+works here:
 
 ```
 bsq train recipes/generate-s.yaml data.source=photos/ -o runs/mine
@@ -39,9 +39,9 @@ def lay_out(setup: Setup) -> None:
         with gr.Column(scale=1, min_width=300):
             label = gr.Dropdown(maker.classes, value=ANY_CLASS, label="Class", elem_id="class")
             steps = gr.Slider(
-                1, 64, value=12, step=1, label="Steps", info="Looks of the network at a picture", buttons=[]
+                1, 64, value=24, step=1, label="Steps", info="Looks of the network at a picture", buttons=[]
             )
-            guidance = gr.Slider(0, 8, value=2, step=0.5, label="Guidance", info="Weight of the class", buttons=[])
+            guidance = gr.Slider(0, 8, value=3, step=0.5, label="Guidance", info="Weight of the class", buttons=[])
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1)
             count = gr.Slider(1, MOST, value=4, step=1, label="How many", buttons=[])
             button = gr.Button("Generate", variant="primary", elem_id="generate")

@@ -12,7 +12,7 @@ from bsq.demo.drawing import squared
 from bsq.errors import SettingsError
 from bsq.generate.edit import Editor
 from bsq.generate.folder import TrainedGenerator, load_generator
-from bsq.generate.guidance import ConstantGuidance
+from bsq.generate.guidance import LinearGuidance
 from bsq.generate.sampler import SamplerSettings
 from bsq.tokenizer import Tokenizer
 
@@ -36,7 +36,7 @@ class Maker:
     tokenizer: Tokenizer
 
     def editor(self, manner: Manner) -> Editor:
-        settings = SamplerSettings(steps=manner.steps, guidance=ConstantGuidance(weight=manner.guidance))
+        settings = SamplerSettings(steps=manner.steps, guidance=LinearGuidance(weight=manner.guidance))
         return Editor(self.trained, self.tokenizer, settings)
 
     @property

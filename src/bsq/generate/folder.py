@@ -70,6 +70,15 @@ def save_generator(folder: Path, network: Generator, card: GeneratorCard, dtype:
         (draft / CONFIG_FILE).write_text(json.dumps({"settings": card.model_dump(mode="json")}, indent=1) + "\n")
 
 
+def bundled_with(tokenizer: Tokenizer) -> str | None:
+    """The name of the bundled tokenizer whose generator makes codes of this one; None if no generator does."""
+    for name in bundled_models():
+        folder = MODELS / name / BUNDLED
+        if folder.is_dir() and read_settings(folder, GeneratorCard).code_hash == tokenizer.code_hash:
+            return name
+    return None
+
+
 def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu") -> TrainedGenerator:
     """A generator's folder, the name of a bundled tokenizer that has one, or a hub id "owner/name".
 
