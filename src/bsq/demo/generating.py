@@ -47,7 +47,13 @@ def lay_out(setup: Setup) -> None:
             button = gr.Button("Generate", variant="primary", elem_id="generate")
         with gr.Column(scale=3, min_width=480):
             gallery = gr.Gallery(
-                label="New pictures", columns=3, format="png", height="auto", buttons=["fullscreen"], elem_id="made"
+                label="New pictures",
+                columns=3,
+                format="png",
+                height="auto",
+                object_fit="contain",
+                buttons=["fullscreen"],
+                elem_id="made",
             )
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
