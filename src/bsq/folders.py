@@ -19,7 +19,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bsq.errors import CheckpointError
@@ -30,6 +30,7 @@ WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
 PRIOR_FILES = "prior.safetensors", "prior.json"  # what `bsq.prior.freeze` writes beside a tokenizer
 DECODER_FILES = "decoder-*.safetensors"  # further decoders of the same codes (`bsq.checkpoint.decoders`)
+CODE_HASH = "code_hash"  # the fact in such a file that says which codes
 SHOWN = 8
 
 S = TypeVar("S", bound=Settings)
@@ -55,16 +56,38 @@ def read_settings(folder: Path, kind: type[S]) -> S:
         raise CheckpointError(f"{path}: setting {place}: {first['msg']}") from error
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a folder, floating point ones in float32."""
-    path = folder / WEIGHTS_FILE
+def read_tensors(folder: Path, file: str = WEIGHTS_FILE) -> dict[str, Tensor]:
+    """The tensors of a folder, floating point ones in float32. Raises CheckpointError."""
+    path = folder / file
     try:
         tensors = load_file(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} has no {WEIGHTS_FILE}; a model folder holds it and {CONFIG_FILE}") from error
+        raise CheckpointError(
+            f"{folder} has no {file}; a model folder holds {WEIGHTS_FILE} and {CONFIG_FILE}"
+        ) from error
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None, facts: Mapping[str, str] | None = None
+) -> None:
+    """Mirror of `read_tensors`: floating point ones stored in `dtype`; `facts` beside them. Raises OSError."""
+    stored = {
+        name: tensor.detach().to("cpu", dtype if dtype and tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in tensors.items()
+    }
+    path.write_bytes(save(stored, metadata={"format": "pt", **(facts or {})}))
+
+
+def read_fact(path: Path, name: str) -> str | None:
+    """What `write_tensors` was told beside the tensors; None if nothing. Raises CheckpointError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(name)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def copy_companions(origin: Path | None, folder: Path, code_hash: str) -> None:
@@ -72,8 +95,8 @@ def copy_companions(origin: Path | None, folder: Path, code_hash: str) -> None:
     if origin is None:
         return
     for path in origin.glob(DECODER_FILES):
-        with suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("code_hash") == code_hash:
+        with suppress(CheckpointError):  # one that cannot be read is left behind
+            if read_fact(path, CODE_HASH) == code_hash:
                 shutil.copyfile(path, folder / path.name)
     files = [origin / name for name in PRIOR_FILES]
     try:

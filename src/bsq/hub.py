@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
-from safetensors.torch import save
 
 from bsq.card import ModelFacts, write_card
-from bsq.folders import WEIGHTS_FILE, card_of, copy_companions, rewriting
+from bsq.folders import WEIGHTS_FILE, card_of, copy_companions, rewriting, write_tensors
 
 
 class HubModel(PyTorchModelHubMixin):
@@ -56,5 +55,4 @@ class HubModel(PyTorchModelHubMixin):
         return ModelCard(write_card(self.facts(name)) if own is None else own)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        (save_directory / WEIGHTS_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))  # an OSError if it fails
+        write_tensors(save_directory / WEIGHTS_FILE, self.state_dict())

@@ -10,11 +10,9 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 
 from bsq.errors import CheckpointError
-from bsq.folders import DECODER_FILES, check_fit
+from bsq.folders import CODE_HASH, DECODER_FILES, check_fit, read_fact, read_tensors, write_tensors
 from bsq.tokenizer import Tokenizer
 
 FAITHFUL = "faithful"
@@ -48,11 +46,10 @@ def save_decoder(tokenizer: Tokenizer, folder: Path, decoder: str, dtype: torch.
     """
     if NAME.fullmatch(decoder) is None or decoder == FAITHFUL:
         raise CheckpointError(f"no name for a further decoder: {decoder!r}; small letters, digits and - make one")
-    tensors = {name: tensor.detach().cpu().to(dtype) for name, tensor in tokenizer.decoder.state_dict().items()}
     path = folder / decoder_file(decoder)
     draft = path.with_suffix(".draft")
     try:
-        draft.write_bytes(save(tensors, metadata={"format": "pt", "code_hash": tokenizer.code_hash}))
+        write_tensors(draft, tokenizer.decoder.state_dict(), dtype, {CODE_HASH: tokenizer.code_hash})
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
@@ -70,13 +67,8 @@ def take_decoder(tokenizer: Tokenizer, folder: Path, decoder: str) -> None:
     path = folder / decoder_file(decoder)
     if not path.is_file():
         raise CheckpointError(f"no decoder {decoder!r} in {folder.name}: there are {', '.join(decoders_in(folder))}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            made_for = (file.metadata() or {}).get("code_hash")
-        tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if made_for != tokenizer.code_hash:
+    if read_fact(path, CODE_HASH) != tokenizer.code_hash:
         raise CheckpointError(f"{path} was trained on the codes of other weights and does not serve this tokenizer")
+    tensors = read_tensors(folder, path.name)
     check_fit(tokenizer.decoder, tensors, str(path))
     tokenizer.decoder.load_state_dict(tensors)

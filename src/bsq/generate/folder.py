@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 
 from bsq.checkpoint.load import MODELS, bundled_models
 from bsq.errors import CheckpointError
@@ -25,6 +24,7 @@ from bsq.folders import (
     read_settings,
     read_tensors,
     rewriting,
+    write_tensors,
 )
 from bsq.generate.network import Generator, GeneratorSettings
 from bsq.settings import Settings
@@ -61,12 +61,8 @@ class TrainedGenerator:
 
 def save_generator(folder: Path, network: Generator, card: GeneratorCard, dtype: torch.dtype = torch.float32) -> None:
     """Write the folder; what lies there stays until the new one is whole. Mirror of `load_generator`."""
-    tensors = {
-        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
-        for name, tensor in network.state_dict().items()
-    }
     with rewriting(folder) as draft:
-        (draft / WEIGHTS_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))
+        write_tensors(draft / WEIGHTS_FILE, network.state_dict(), dtype)
         (draft / CONFIG_FILE).write_text(json.dumps({"settings": card.model_dump(mode="json")}, indent=1) + "\n")
 
 
