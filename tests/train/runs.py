@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.recipe import Recipe
 
 TRANSFORMER = {"width": 16, "depth": 1, "head_width": 8}
@@ -28,6 +31,52 @@ def write_pictures(folder: Path, count: int = 10, size: tuple[int, int] = (40, 4
         small = random.integers(0, 256, (4, 5, 3), dtype=np.uint8)
         Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC).save(folder / f"{number:03d}.png")
     return folder
+
+
+GENERATOR = {
+    "radices": [2] * 8,
+    "group_digits": 4,
+    "classes": 2,
+    "grid": [1, 4, 4],
+    "width": 32,
+    "depth": 1,
+    "head_width": 16,
+    "norm": "pre",
+}
+NAMES = ("even", "odd")
+
+
+def write_labelled(folder: Path) -> Path:
+    """a.tar of ten pictures of two classes by turns, and classes.txt; `folder` again."""
+    write_pictures(folder / "pictures")
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for number, path in enumerate(sorted((folder / "pictures").iterdir())):
+            for name, data in ((path.name, path.read_bytes()), (f"{path.stem}.cls", str(number % 2).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in NAMES))
+    return folder
+
+
+def tiny_generator(data: dict[str, Any], tokenizer: Path, **changes: Any) -> GeneratorRecipe:
+    """12 steps of 4 codes."""
+    content: dict[str, Any] = {
+        "kind": "generator",
+        "tokenizer": str(tokenizer),
+        "model": GENERATOR,
+        "data": data,
+        "optimizer": {"kind": "muon"},
+        "pictures": 48,
+        "batch": 4,
+        "precision": "fp32",
+        "log_every": 8,
+        "checkpoint_every": 16,
+        "samples": {"every": 24, "count": 3, "passes": 2, "sampler": {"steps": 2}},
+        "threads": 1,
+        "writers": [],
+    }
+    return GeneratorRecipe.model_validate(content | changes)
 
 
 def tiny(source: Path, **changes: Any) -> Recipe:

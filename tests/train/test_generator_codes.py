@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from runs import losses, write_pictures
+from runs import GENERATOR, NAMES, losses, tiny_generator, write_labelled, write_pictures
 
 from bsq.bulk.run import Request, tokenize
 from bsq.bulk.settings import TokenizeSettings, ViewSettings
@@ -19,15 +17,11 @@ from bsq.bulk.spread import Here
 from bsq.data.loader import Share
 from bsq.errors import CheckpointError, DataError, SettingsError, ShapeError
 from bsq.tokenizer import Tokenizer
-from bsq.train import End, GeneratorRecipe, Start, run
+from bsq.train import End, Start, run
 from bsq.train.checkpoints import load_state
 from bsq.train.generator_trainer import GeneratorTrainer
 from bsq.train.live_codes import LiveCodes, LiveCodeSettings
 from bsq.train.token_folder import FolderCodes
-
-NETWORK = {"radices": [2] * 8, "group_digits": 4, "classes": 2, "grid": [1, 4, 4], "width": 32, "depth": 1,
-           "head_width": 16, "norm": "pre"}  # fmt: skip
-NAMES = ("even", "odd")
 
 
 class Deaf:
@@ -41,39 +35,11 @@ class Deaf:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Tokenizer) -> Path:
     """Ten pictures of two classes, three views of each (the middle, two random ones, some mirrored), in four shards."""
-    folder = tmp_path_factory.mktemp("tokens")
-    write_pictures(folder / "pictures")
-    with tarfile.open(folder / "a.tar", "w") as tar:
-        for number, path in enumerate(sorted((folder / "pictures").iterdir())):
-            for name, data in ((path.name, path.read_bytes()), (f"{path.stem}.cls", str(number % 2).encode())):
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in NAMES))
+    folder = write_labelled(tmp_path_factory.mktemp("tokens"))
     views = ViewSettings(size=32, views=3, zoom=0.8, flip=0.5)
     settings = TokenizeSettings(bits=9, shard_size=3, format="webdataset", label="cls", views=views)
     tokenize(Request((str(folder / "a.tar"),), str(folder / "tokens"), settings), tiny_tokenizer, Here(), Deaf())
     return folder
-
-
-def small(data: dict[str, Any], tokenizer: Path, **changes: Any) -> GeneratorRecipe:
-    """12 steps of 4 codes."""
-    content: dict[str, Any] = {
-        "kind": "generator",
-        "tokenizer": str(tokenizer),
-        "model": NETWORK,
-        "data": data,
-        "optimizer": {"kind": "muon"},
-        "pictures": 48,
-        "batch": 4,
-        "precision": "fp32",
-        "log_every": 8,
-        "checkpoint_every": 16,
-        "samples": {"every": 24, "count": 2, "passes": 2, "sampler": {"steps": 2}},
-        "threads": 1,
-        "writers": [],
-    }
-    return GeneratorRecipe.model_validate(content | changes)
 
 
 def of_tokens(place: Path, **more: Any) -> dict[str, Any]:
@@ -136,7 +102,7 @@ def test_live_codes_are_fresh_cuts_that_follow_from_the_position(place: Path, ti
 def test_a_run_resumes_exactly(
     way: Any, place: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe, take = small(way(place), tiny_model), GeneratorTrainer.train_step
+    recipe, take = tiny_generator(way(place), tiny_model), GeneratorTrainer.train_step
 
     def train_step(self: GeneratorTrainer, batches: Any) -> Any:
         if self.step == 5:
@@ -155,14 +121,14 @@ def test_a_run_resumes_exactly(
 
 def test_held_out_tokens_are_measured(place: Path, tiny_model: Path, tmp_path: Path) -> None:
     samples = {"every": 48, "count": 1, "passes": 2, "tokens": str(place / "tokens"), "sampler": {"steps": 1}}
-    run(small(of_tokens(place), tiny_model, samples=samples), tmp_path)
+    run(tiny_generator(of_tokens(place), tiny_model, samples=samples), tmp_path)
     assert "held_out_bits_per_token" in (tmp_path / "log.jsonl").read_text()
 
 
 def test_a_picture_that_cannot_be_read_is_named_and_replaced(place: Path, tiny_model: Path, tmp_path: Path) -> None:
     pictures = write_pictures(tmp_path / "even", 3)
     (pictures / "broken.png").write_bytes(b"no picture")
-    recipe = small(of_live(place, source=[str(pictures)]), tiny_model)
+    recipe = tiny_generator(of_live(place, source=[str(pictures)]), tiny_model)
     assert run(recipe, tmp_path / "run").end is End.FINISHED
     assert "broken.png" in (tmp_path / "run" / "log.jsonl").read_text()
     for path in pictures.iterdir():
@@ -173,22 +139,22 @@ def test_a_picture_that_cannot_be_read_is_named_and_replaced(place: Path, tiny_m
 
 def test_tokens_that_do_not_fit_are_refused(place: Path, tiny_model: Path, other_model: Path, tmp_path: Path) -> None:
     def refused(error: type[Exception], match: str, **changes: Any) -> None:
-        recipe = small(**({"data": of_tokens(place), "tokenizer": tiny_model} | changes))
+        recipe = tiny_generator(**({"data": of_tokens(place), "tokenizer": tiny_model} | changes))
         with pytest.raises(error, match=match):
             run(recipe, tmp_path / match)
 
     refused(CheckpointError, "tokenize anew", tokenizer=other_model)
-    refused(SettingsError, "more --bits", model=NETWORK | {"radices": [2] * 12})
-    refused(ShapeError, "grids", model=NETWORK | {"grid": [1, 5, 4]})
+    refused(SettingsError, "more --bits", model=GENERATOR | {"radices": [2] * 12})
+    refused(ShapeError, "grids", model=GENERATOR | {"grid": [1, 5, 4]})
     refused(DataError, "holds no", data=of_tokens(place, folder=str(place / "pictures")))
     (tmp_path / "others.txt").write_text("even\n")
     refused(
-        DataError, "none of the classes", model=NETWORK | {"classes": 1},
+        DataError, "none of the classes", model=GENERATOR | {"classes": 1},
         data=of_tokens(place, class_names=str(tmp_path / "others.txt")),
     )  # fmt: skip
     with pytest.raises(ValueError, match=r"samples\.tokens"):
-        small(of_tokens(place), tiny_model, samples={"source": ["x"]})
+        tiny_generator(of_tokens(place), tiny_model, samples={"source": ["x"]})
     with pytest.raises(ValueError, match="one of them"):
-        small(of_live(place), tiny_model, samples={"source": ["x"], "tokens": "y"})
+        tiny_generator(of_live(place), tiny_model, samples={"source": ["x"], "tokens": "y"})
     with pytest.raises(ValueError, match=r"tokens|live"):
-        small({"kind": "dreams"}, tiny_model)
+        tiny_generator({"kind": "dreams"}, tiny_model)

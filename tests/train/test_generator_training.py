@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from runs import losses, write_pictures
+from runs import GENERATOR, losses, tiny_generator, write_labelled, write_pictures
 
 from bsq.data.labels import labels_of, read_class_names
 from bsq.data.stored import find_pictures
@@ -22,44 +20,18 @@ from bsq.train import End, GeneratorRecipe, Start, load_recipe, run
 from bsq.train.checkpoints import checkpoints, load_state
 from bsq.train.generator_trainer import GeneratorTrainer
 
-NETWORK = {"radices": [2] * 8, "group_digits": 4, "classes": 2, "grid": [1, 4, 4], "width": 32, "depth": 1,
-           "head_width": 16, "norm": "pre"}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tar of ten pictures of two classes, and their names."""
-    folder = tmp_path_factory.mktemp("labelled")
-    write_pictures(folder / "pictures")
-    with tarfile.open(folder / "a.tar", "w") as tar:
-        for number, path in enumerate(sorted((folder / "pictures").iterdir())):
-            for name, data in ((path.name, path.read_bytes()), (f"{path.stem}.cls", str(number % 2).encode())):
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-    (folder / "classes.txt").write_text("even\nodd\n")
-    return folder
+    return write_labelled(tmp_path_factory.mktemp("labelled"))
 
 
 def small(labelled: Path, tokenizer: Path, **changes: Any) -> GeneratorRecipe:
-    """12 steps of 4 codes."""
-    content: dict[str, Any] = {
-        "kind": "generator",
-        "tokenizer": str(tokenizer),
-        "model": NETWORK,
-        "data": {"source": [str(labelled / "a.tar")], "class_names": str(labelled / "classes.txt"), "crop": 32,
-                 "views": 2},
-        "optimizer": {"kind": "muon"},
-        "pictures": 48,
-        "batch": 4,
-        "precision": "fp32",
-        "log_every": 8,
-        "checkpoint_every": 16,
-        "samples": {"every": 24, "count": 3, "passes": 2, "sampler": {"steps": 2}},
-        "threads": 1,
-        "writers": [],
-    }  # fmt: skip
-    return GeneratorRecipe.model_validate(content | changes)
+    """12 steps of 4 codes of these pictures."""
+    source, names = str(labelled / "a.tar"), str(labelled / "classes.txt")
+    data = {"source": [source], "class_names": names, "crop": 32, "views": 2}
+    return tiny_generator(changes.pop("data", data), tokenizer, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -154,14 +126,14 @@ def test_what_does_not_fit_is_refused(
     labelled: Path, tiny_model: Path, whole: Path, other_model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match="does not begin with"):
-        run(small(labelled, tiny_model, model=NETWORK | {"radices": [2] * 16}), tmp_path / "a")
+        run(small(labelled, tiny_model, model=GENERATOR | {"radices": [2] * 16}), tmp_path / "a")
     with pytest.raises(ShapeError, match="grids"):
-        run(small(labelled, tiny_model, model=NETWORK | {"grid": [1, 5, 4]}), tmp_path / "b")
+        run(small(labelled, tiny_model, model=GENERATOR | {"grid": [1, 5, 4]}), tmp_path / "b")
     with pytest.raises(SettingsError, match="2 names"):
-        run(small(labelled, tiny_model, model=NETWORK | {"classes": 3}), tmp_path / "c")
+        run(small(labelled, tiny_model, model=GENERATOR | {"classes": 3}), tmp_path / "c")
     with pytest.raises(SettingsError, match="code_hash"):
         run(small(labelled, other_model), whole, Start.RESUME)
     with pytest.raises(SettingsError, match="of other settings"):
-        run(small(labelled, tiny_model, model=NETWORK | {"depth": 2}, initial=str(whole / "model")), tmp_path / "d")
+        run(small(labelled, tiny_model, model=GENERATOR | {"depth": 2}, initial=str(whole / "model")), tmp_path / "d")
     with pytest.raises(ValueError, match="class_names"):
         small(labelled, tiny_model, data={"source": ["x"]})

@@ -7,41 +7,31 @@ sample. What stands at a position follows from the seed alone, so that a run res
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import model_validator
 from torch import Tensor
 
 from bsq.data.dataset import as_clip, to_pixels
 from bsq.data.labels import labels_of
 from bsq.data.loader import Positions, Share
 from bsq.data.pictures import open_picture
-from bsq.data.sources import AnySource
 from bsq.data.streams import Refused
 from bsq.data.transforms import CropSettings, random_crop
 from bsq.errors import BsqError, DataError
 from bsq.tokenizer import Tokenizer
-from bsq.train.tokens import TokenBatch, row_at, stored_pictures
+from bsq.train.tokens import LabelledPictures, TokenBatch, row_at, stored_pictures
 
 CUTS = 10
 """Which stream of random numbers cuts are drawn from (others: see `bsq.data`)."""
 STAND_INS = 16
 
 
-class LiveCodeSettings(CropSettings):
-    """Pictures of `source`, cut at random each time they come. `class_names`: a file with the name of each class."""
+class LiveCodeSettings(LabelledPictures, CropSettings):
+    """Pictures that are cut at random each time they come."""
 
     kind: Literal["live"] = "live"
-    source: AnySource
-    class_names: str | None = None
-
-    @model_validator(mode="after")
-    def _has_a_source(self) -> Self:
-        if not self.source:
-            raise ValueError("data.source names nothing; give folders or tars of pictures")
-        return self
 
 
 class LiveCodes:

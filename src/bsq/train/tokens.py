@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from abc import ABC
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -41,29 +42,33 @@ PORTION = 32
 SHOWN = 3  # pictures that cannot be read, of which more are only counted
 
 
-class TokenDataSettings(Settings):
+class LabelledPictures(Settings, ABC):
+    """Pictures that become codes. `class_names`: a file with the name of each class, one a line."""
+
+    source: AnySource
+    class_names: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if not self.source:
+            raise ValueError("data.source names nothing; give folders or tars of pictures")
+        return self
+
+
+class TokenDataSettings(LabelledPictures):
     """Pictures, and the views of each that are encoded.
 
-    class_names  a file with the name of each class, one a line
     views        squares of `crop` pixels: the first from the middle, others at random
     mirrored     each view also mirrored left and right
     cache        a folder that keeps the codes for other runs; None: they are made again for each run
     """
 
     kind: Literal["pictures"] = "pictures"
-    source: AnySource
-    class_names: str | None = None
     crop: PositiveInt = 128
     short_side: PositiveInt | None = None
     views: PositiveInt = 1
     mirrored: Literal["also", "never"] = "also"
     cache: str | None = None
-
-    @model_validator(mode="after")
-    def _has_a_source(self) -> TokenDataSettings:
-        if not self.source:
-            raise ValueError("data.source names nothing; give folders or tars of pictures")
-        return self
 
     @property
     def crops(self) -> CropSettings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Through:
     latent: Tensor
 
 
-class AutoencoderSystem:
+class AutoencoderSystem(ABC):
     """Frames one after another through `encode` and `decode`; subclasses say how."""
 
     codebook: int | None = None  # its size; None for continuous latents
@@ -83,13 +84,13 @@ class AutoencoderSystem:
             found = self.through(pad_to_multiple(picture, self.stride).to(device))
         return replace(found, pixels=found.pixels[..., :height, :width].float().clamp(-1, 1).cpu())
 
+    @abstractmethod
     def through(self, picture: Tensor) -> Through:
         """(B, 3, H, W) of whole strides."""
-        raise NotImplementedError
 
     def indices(self, latent: Tensor) -> Tensor:
         """A latent as codes int64 (B, h, w) on the CPU, where there is a codebook; not timed."""
-        raise NotImplementedError
+        raise AssertionError(f"{self.name} has a continuous latent")
 
 
 class KlSystem(AutoencoderSystem):
