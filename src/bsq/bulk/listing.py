@@ -118,11 +118,13 @@ def searches(source: str, file: str) -> bool:
 
 
 def parts_of(address: str) -> tuple[str, ...]:
+    """Names on the way to a file; of what lies here from the root on."""
     path = local_path(address)
     return tuple(address.rstrip("/").split("/")) if path is None else path.resolve().parts
 
 
 def match_parts(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a glob's parts, among them `**` for any number of folders, describe these."""
     if not pattern:
         return not parts
     if pattern[0] == "**":

@@ -30,6 +30,7 @@ def split_decoder(name: str) -> tuple[str, str]:
 
 
 def decoder_file(decoder: str) -> str:
+    """Its name in a model's folder."""
     return DECODER_FILES.replace("*", decoder)
 
 

@@ -99,9 +99,11 @@ class Handlers:
         self.setup, self.maker = setup, maker
 
     def make(self, label: str, steps: float, guidance: float, seed: float, count: float) -> Any:
+        """Pictures uint8 (H, W, 3), at most `MOST`."""
         return make(self.maker, label, min(MOST, int(count)), Manner(int(steps), guidance, int(seed or 0)))
 
     def open(self, source: str | None) -> Any:
+        """An upload, cut to the generator's shape, as the editor takes it."""
         gr = import_gradio()
         if source is None:
             return gr.skip()
@@ -110,6 +112,7 @@ class Handlers:
         return {"background": picture, "layers": [], "composite": picture}
 
     def inpaint(self, edited: dict[str, Any] | None, label: str, steps: float, guidance: float, seed: float) -> Any:
+        """The editor's picture with its painted part made anew, in a size to look at."""
         if edited is None or edited.get("background") is None:
             raise SettingsError("drop a picture first, then paint over what is to be made anew")
         mask, manner = brushed(edited["layers"]), Manner(int(steps), guidance, int(seed or 0))
