@@ -21,9 +21,9 @@ from torch.optim import Optimizer
 
 from bsq.errors import MissingDependencyError, ShapeError
 from bsq.prior.causal import CausalPrior, CausalSettings
-from bsq.prior.layout import Layer, code_bits
+from bsq.prior.layout import code_bits
 from bsq.prior.masked import MaskedPrior, MaskedSettings
-from bsq.prior.passes import quincunx_map
+from bsq.prior.points import Asking, costs, draw_point
 from bsq.prior.resume import RunState, Trained, load_run, save_run
 from bsq.prior.rounding import Rounding
 from bsq.settings import Settings
@@ -235,73 +235,24 @@ def masked_losses(
 ) -> tuple[Tensor, list[float]]:
     """The loss of one batch of signs (B, h, w, bits) and the bits a token that each layer cost in it.
 
-    `before`: signs of the frames before, zeros where there is none; None if the prior does not look at them.
+    `before`: signs of the frames before, zeros where there is none; None if the prior does not look at them. The batch
+    is shared out evenly over the layers.
     """
     layers = prior.layout.layers
-    shares = [truth[i :: len(layers)] for i in range(len(layers))]
-    points = [draw_point(layer, share, training, draw) for layer, share in zip(layers, shares, strict=True)]
-    known = torch.cat([share * point.known for share, point in zip(shares, points, strict=True)])
+    askings, wholes = [], []
+    for i, layer in enumerate(layers):
+        signs = truth[i :: len(layers)]
+        whole = draw.random(len(signs)) >= training.cut_layers
+        ends = np.where(whole, len(layer.bits), draw.integers(1, len(layer.bits) + 1, size=len(signs)))
+        point = draw_point(layer, signs, ends, draw, training.later_weight)
+        askings.append(Asking(layer, signs, None if before is None else before[i :: len(layers)], point))
+        wholes.append(torch.from_numpy(whole))
     with torch.autocast("cpu", torch.bfloat16):
-        memory = None
-        if before is not None:
-            ordered = torch.cat([before[i :: len(layers)] for i in range(len(layers))])
-            memory = prior.remember(channels_first(ordered), rounding)
-        conditions = prior.condition(channels_first(known), memory, rounding)
+        found = costs(prior, askings, rounding)
     loss, bits = torch.zeros(()), []
-    for layer, share, point, condition in zip(
-        layers, shares, points, conditions.split([len(s) for s in shares]), strict=True
-    ):
-        if not len(share):
-            bits.append(0.0)
-            continue
-        chosen = point.weights > 0
-        targets = share[chosen]
-        logits = prior.chain(condition[chosen], targets, layer.bits, rounding)
-        costs = F.softplus(-logits * targets[:, layer.bits.start : layer.bits.stop]) / np.log(2)
-        cost = (costs * point.kept[:, None, None].expand(*chosen.shape, -1)[chosen]).sum(1)
-        weights = point.weights[chosen]
-        loss = loss + (cost * weights).sum() / len(share)
-        counted = point.asked[chosen] & point.whole[:, None, None].expand_as(chosen)[chosen]
-        bits.append(float((cost.detach() * weights)[counted].sum() / max(1, int(point.whole.sum()))))
+    for asking, uncut, cost in zip(askings, wholes, found, strict=True):
+        weighted = cost * asking.point.weights
+        loss = loss + weighted.sum() / max(1, len(cost))
+        counted = asking.point.asked & uncut[:, None, None]
+        bits.append(float(weighted.detach()[counted].sum() / max(1, int(uncut.sum()))))
     return loss, bits
-
-
-def channels_first(signs: Tensor) -> Tensor:
-    """(B, h, w, bits) → (B, bits, h, w), in the memory order that convolutions are fast in."""
-    return signs.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point of the order for each sample.
-
-    known (B, h, w, bits) bool · asked (B, h, w) bool, tokens the coder would ask for · weights (B, h, w) of the loss
-    kept (B, bits of the layer) 1 for bits that exist, 0 behind a cut · whole (B,) bool, the layer is not cut
-    """
-
-    known: Tensor
-    asked: Tensor
-    weights: Tensor
-    kept: Tensor
-    whole: Tensor
-
-
-def draw_point(layer: Layer, signs: Tensor, training: PriorTrainingSettings, draw: np.random.Generator) -> Point:
-    """A random pass of one layer for each sample; weights undo the uneven drawing, so that the loss is bits a token."""
-    batch, height, width, bits = signs.shape
-    order = torch.from_numpy(quincunx_map(height, width, layer.passes))
-    sizes = torch.bincount(order.flatten(), minlength=layer.passes).double().numpy()
-    shares = sizes / sizes.sum()
-    chances = np.sqrt(shares) / np.sqrt(shares).sum()
-    passes = torch.from_numpy(draw.choice(layer.passes, size=batch, p=chances)).reshape(-1, 1, 1)
-    earlier, asked, later = order < passes, order == passes, order > passes
-    whole = draw.random(batch) >= training.cut_layers
-    ends = np.where(whole, len(layer.bits), draw.integers(1, len(layer.bits) + 1, size=batch))
-    kept = torch.arange(len(layer.bits)) < torch.from_numpy(ends)[:, None]
-    known = torch.zeros(batch, height, width, bits, dtype=torch.bool)
-    known[..., : layer.bits.start] = True
-    known[..., layer.bits.start : layer.bits.stop] = earlier[..., None] & kept[:, None, None]
-    importance = torch.from_numpy(shares / chances)[passes].float()
-    weights = asked / asked.sum((1, 2), keepdim=True).clamp_min(1)
-    weights = weights + training.later_weight * later / later.sum((1, 2), keepdim=True).clamp_min(1)
-    return Point(known, asked, importance * weights, kept.float(), torch.from_numpy(whole))

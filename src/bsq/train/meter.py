@@ -34,13 +34,19 @@ class Meter:
             self.add(name, term.item(), count)
 
     def add_psnr(self, squared: Tensor, kept: Tensor | None) -> None:
-        """Of each sample the mean squared error of pixels in [−1, 1]; apart for each number of digits kept."""
-        digits = [None] * len(squared) if kept is None else kept.tolist()
-        for error, k in zip(squared.tolist(), digits, strict=True):
-            decibels = 10 * math.log10(4 / max(error, 1e-12)) if math.isfinite(error) else math.nan
-            self.add("psnr", decibels)
+        """Of each sample the mean squared error of pixels in [−1, 1]."""
+        decibels = [
+            10 * math.log10(4 / max(error, 1e-12)) if math.isfinite(error) else math.nan for error in squared.tolist()
+        ]
+        self.add_by_kept("psnr", decibels, kept)
+
+    def add_by_kept(self, name: str, values: Sequence[float], kept: Tensor | None) -> None:
+        """One value of each sample; apart, too, for each number of digits kept."""
+        digits = [None] * len(values) if kept is None else kept.tolist()
+        for value, k in zip(values, digits, strict=True):
+            self.add(name, value)
             if k is not None:
-                self.add(f"psnr@{k}", decibels)
+                self.add(f"{name}@{k}", value)
 
     def add_digits(self, digits: Tensor | None) -> None:
         if self._use is not None and digits is not None:

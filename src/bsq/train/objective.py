@@ -15,6 +15,7 @@ from bsq.losses.perceptual import NoPerceptualSettings, PerceptualSettings, perc
 from bsq.losses.reconstruction import ReconstructionSettings, reconstruction_loss
 from bsq.settings import Settings
 from bsq.tokenizer import Reconstruction
+from bsq.train.rate import RateSettings
 from bsq.train.schedule import RampSettings, ramped
 
 KEPT = 2
@@ -23,7 +24,7 @@ KEPT = 2
 
 class LossSettings(Settings):
     """Weights of the terms. `entropy` has its own ramp; `commitment`, `codebook` and `kl` act where the quantizer has
-    such a term.
+    such a term. `rate` counts the bits that codes take in a file (`bsq.train.rate`).
     """
 
     reconstruction: ReconstructionSettings = ReconstructionSettings()
@@ -33,6 +34,7 @@ class LossSettings(Settings):
     kl: NonNegativeFloat = 1e-6
     perceptual: PerceptualSettings = NoPerceptualSettings()
     adversarial: AnyAdversarialSettings = NoAdversarialSettings()
+    rate: RateSettings | None = None
 
 
 class NestedSettings(Settings):
@@ -64,7 +66,7 @@ class Objective:
 class TokenizerObjective(nn.Module):
     """The weighted sum of reconstruction, the quantizer's own terms, and the perceptual term.
 
-    The adversarial term, which needs a network that is trained too, is added by the step.
+    The adversarial term and the rate, which need networks that are trained too, are added by the step.
     """
 
     def __init__(self, settings: LossSettings) -> None:

@@ -17,6 +17,7 @@ from bsq.generate.network import Generator
 from bsq.losses.adversarial import NoAdversarialSettings
 from bsq.losses.discriminators import build_discriminator
 from bsq.losses.perceptual import NoPerceptualSettings
+from bsq.prior.masked import MaskedPrior
 from bsq.tokenizer import Tokenizer
 from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.learners import choose_learners
@@ -106,7 +107,7 @@ def plan_tokenizer(recipe: Recipe, processes: int) -> Plan:
     pixels = torch.zeros(1, 3, recipe.data.frames, side, side, device="meta")
     micro = recipe.micro_batch or max(1, recipe.batch // processes)
     state_bytes = FLOAT32 * sum(p.numel() * copies(recipe, name, p) for name, p in tokenizer.named_parameters())
-    state_bytes += discriminator_bytes(recipe)
+    state_bytes += discriminator_bytes(recipe) + rate_bytes(recipe, tokenizer.radices)
     flops = count_flops(lambda: through_both(tokenizer, pixels))
     dtype = working_type(recipe.precision)
     half = pixels.to(dtype)
@@ -131,10 +132,23 @@ def discriminator_bytes(recipe: Recipe) -> int:
     return 4 * FLOAT32 * sum(parameter.numel() for parameter in network.parameters())
 
 
+def rate_bytes(recipe: Recipe, radices: tuple[int, ...]) -> int:
+    """Weights, gradients, and what the optimizers of the rate's prior remember, at most."""
+    if recipe.loss.rate is None:
+        return 0
+    with torch.device("meta"):
+        network = MaskedPrior(recipe.loss.rate.prior(radices, recipe.data.frames))
+    return 4 * FLOAT32 * sum(parameter.numel() for parameter in network.parameters())
+
+
 def other_networks(recipe: Recipe) -> tuple[str, ...]:
     """Those whose computation and activations a plan leaves out."""
-    judge = () if isinstance(recipe.loss.adversarial, NoAdversarialSettings) else ("discriminator",)
-    return judge if isinstance(recipe.loss.perceptual, NoPerceptualSettings) else (*judge, "LPIPS")
+    there = {
+        "discriminator": not isinstance(recipe.loss.adversarial, NoAdversarialSettings),
+        "LPIPS": not isinstance(recipe.loss.perceptual, NoPerceptualSettings),
+        "the rate's prior": recipe.loss.rate is not None,
+    }
+    return tuple(name for name, is_there in there.items() if is_there)
 
 
 def copies(recipe: Recipe | GeneratorRecipe, name: str, parameter: nn.Parameter) -> int:

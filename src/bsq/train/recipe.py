@@ -72,6 +72,8 @@ class Recipe(RunSettings):
                     raise ValueError("learns=decoder needs a model whose codes it decodes: initial=")
             case "decoder", other:
                 raise ValueError(f"learns=decoder is for bsq, lfq and fsq; {other.kind} changes as it is trained")
+        if self.loss.rate is not None and not isinstance(self.model.quantizer, BsqSettings | LfqSettings):
+            raise ValueError(f"loss.rate counts binary digits, of bsq and lfq; {self.model.quantizer.kind} has others")
         if self.nested is not None:
             quantizer = build_quantizer(self.model.quantizer)
             if not quantizer.can_nest or max(self.nested.choices) > len(quantizer.radices):

@@ -22,6 +22,8 @@ from bsq.train.learners import choose_learners
 from bsq.train.meter import Meter
 from bsq.train.mover import Mover
 from bsq.train.objective import Objective, TokenizerObjective, draw_kept
+from bsq.train.rate import SHAPE
+from bsq.train.rate_prior import build_rate
 from bsq.train.recipe import Recipe
 from bsq.vit.transformer import Transformer
 
@@ -45,6 +47,9 @@ class Trainer(Mover[Tokenizer]):
         self.adversary = build_adversary(
             recipe.loss.adversarial, recipe.discriminator_optimizer, recipe.clip, accelerator
         )
+        self.rate = build_rate(
+            recipe.loss.rate, self.tokenizer.quantizer, recipe.data.frames, recipe.pictures, accelerator
+        )
         self.meter = Meter(self.tokenizer.radices)
         self._pairs: list[Pair] = []
 
@@ -53,8 +58,9 @@ class Trainer(Mover[Tokenizer]):
         return self.network
 
     def train_step(self, batches: Sequence[Batch]) -> Taken | Skipped:
-        """One step of the tokenizer, then one of the discriminator, on this process's micro-batches."""
+        """One step of the tokenizer, then one of prior and discriminator, on this process's micro-batches."""
         self._pairs = []
+        self.rate.forget()
         return super().train_step(batches)
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -63,6 +69,7 @@ class Trainer(Mover[Tokenizer]):
         return judged.loss
 
     def _afterwards(self, factor: float) -> Taken | Skipped:
+        self.rate.train_step(factor)
         return self.adversary.train_step(self._pairs, self.step, factor, self.autocast, self.meter)
 
     def _reconstruct(self, batch: Batch) -> Judged:
@@ -76,13 +83,17 @@ class Trainer(Mover[Tokenizer]):
             last_layer = self.tokenizer.get_parameter("decoder.to_patches.2.weight")
             objective: Objective = self.objective(again, pixels, self.seen)
             verdict = self.adversary.judge(again.pixels, self.step, objective.distance, last_layer)
+            counted = self.rate.count(again.quantized, kept, self.seen)
         loss = objective.loss if verdict is None else objective.loss + verdict.weight * verdict.loss
+        loss = loss if counted is None else loss + counted.loss
         if bool(torch.isfinite(loss)):
             self.meter.add("loss", loss.item(), len(pixels))
             self.meter.add_terms(objective.terms, len(pixels))
             if verdict is not None:
                 self.meter.add_terms({"generator": verdict.loss, "generator_weight": verdict.weight}, len(pixels))
             self.meter.add_psnr(objective.squared, kept)
+            if counted is not None:
+                self.meter.add_by_kept("rate", counted.bits.tolist(), kept)
             self.meter.add_digits(again.quantized.digits)
         return Judged(loss, Pair(pixels, again.pixels.detach().float()))
 
@@ -90,18 +101,21 @@ class Trainer(Mover[Tokenizer]):
         return Tokenizer(self.recipe.model)
 
     def export(self, folder: Path) -> None:
-        self.averaged().save_pretrained(folder)
+        averaged = self.averaged()
+        averaged.save_pretrained(folder)
+        self.rate.export(folder, averaged.code_hash, self.seen)
 
     def _lasting(self) -> dict[str, Any]:
         return lasting(self.recipe)
 
     def state(self) -> State:
         state = super().state()
-        return State({**state.tensors, **self.adversary.tensors()}, state.facts)
+        return State({**state.tensors, **self.adversary.tensors(), **self.rate.tensors()}, state.facts)
 
     def restore(self, state: State) -> None:
         super().restore(state)
         self.adversary.restore(state.tensors)
+        self.rate.restore(state.tensors)
 
 
 def lasting(recipe: Recipe) -> dict[str, Any]:
@@ -112,6 +126,7 @@ def lasting(recipe: Recipe) -> dict[str, Any]:
         "learns": recipe.learns,
         "optimizer": {"kind": recipe.optimizer.kind},
         "loss": {"adversarial": recipe.loss.adversarial.model_dump(mode="json", include={"kind", "discriminator"})},
+        "rate": None if recipe.loss.rate is None else recipe.loss.rate.model_dump(mode="json", include=SHAPE),
     }
 
 
