@@ -23,7 +23,7 @@ from bsq import Tokenizer, load
 from bsq.data.pictures import open_picture, to_pixels
 from bsq.data.stored import find_pictures
 from bsq.metrics.pixel import psnr
-from bsq.train import Recipe, RunResult, load_recipe, run
+from bsq.train import End, Recipe, RunResult, load_recipe, run
 
 CONSOLE = Console(highlight=False)
 PACE_STEPS = (4, 20)
@@ -118,7 +118,10 @@ def recipe_of(base: Path, settings: list[str]) -> Recipe:
 def timed(base: Path, settings: list[str], out: Path) -> tuple[RunResult, float]:
     """A run and its processor seconds."""
     began = time.process_time()
-    return run(load_recipe(base, settings), out), time.process_time() - began
+    result = run(load_recipe(base, settings), out)
+    if result.end is not End.FINISHED:
+        raise SystemExit("stopped; the same command goes on with this trial")
+    return result, time.process_time() - began
 
 
 @torch.no_grad()

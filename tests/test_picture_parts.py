@@ -20,7 +20,6 @@ from bsq.vit.transformer import TransformerSettings
 def test_parts_cover_the_grid_once_and_carry_their_margin(rows, columns, margin, tokens):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "TOKENS", tokens)
-        patch.setattr(parts, "COLUMNS", 40)
         covered = torch.zeros(rows, columns, dtype=torch.int32)
         for part in cut_parts(rows, columns, Reach(margin, 4)):
             covered[part.rows.own, part.columns.own] += 1
@@ -43,7 +42,6 @@ def test_a_picture_in_parts_is_the_picture_at_once(monkeypatch, depth, size):
     codes = tokenizer.encode(pixels)
     whole = tokenizer.decode(codes)
     monkeypatch.setattr(parts, "TOKENS", 100)
-    monkeypatch.setattr(parts, "COLUMNS", 16)
     assert len(list(cut_parts(*size, part.reach(*size)))) > 1
     assert (tokenizer.encode(pixels).digits == codes.digits).float().mean() > 0.9999
     torch.testing.assert_close(tokenizer.decode(codes), whole, atol=1e-5, rtol=0)
@@ -61,3 +59,11 @@ def test_attention_over_everything_is_one_part(monkeypatch):
     monkeypatch.setattr(parts, "TOKENS", 10)
     part = TransformerSettings(width=32, depth=1, head_width=16, attention=FullAttentionSettings())
     assert len(list(cut_parts(20, 700, part.reach(20, 700)))) == 1
+
+
+@pytest.mark.parametrize("side", [256, 512, 1024])
+def test_margins_are_a_small_part_of_what_is_computed(side):
+    cut = list(cut_parts(side, side, Reach(16, 8)))
+    outer = [(p.rows.outer_stop - p.rows.outer_start) * (p.columns.outer_stop - p.columns.outer_start) for p in cut]
+    assert max(outer) < 1.5 * parts.TOKENS
+    assert sum(outer) < 1.4 * side**2

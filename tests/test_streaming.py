@@ -100,7 +100,6 @@ def test_single_frames_of_an_odd_size(name):
 
 def test_large_frames_in_parts_and_portions(monkeypatch):
     monkeypatch.setattr(parts, "TOKENS", 24)
-    monkeypatch.setattr(parts, "COLUMNS", 4)
     monkeypatch.setattr(transformer, "PORTION", 12)
     model, pixels = MODELS["windows"], clip(6, 29, 38)
     rows, columns = model.grid(29, 38)

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Tokens of a part, about; the margins come on top.
 TOKENS = 32_768
-COLUMNS = 512
+"""Tokens of a part at most; the margins come on top."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +60,33 @@ def cut_parts(rows: int, columns: int, reach: Reach) -> Iterator[Part]:
     """Parts that cover a grid of rows × columns tokens exactly once; a single one if the grid is small."""
     height, width = rows, columns
     if rows * columns > TOKENS and reach.margin < max(rows, columns):
-        width = min(columns, max(_multiple(COLUMNS, reach.step), 2 * reach.margin))
-        height = max(_multiple(TOKENS // width, reach.step), 2 * reach.margin)
+        height, width = _sides(rows, columns, reach)
     for row_span in _spans(rows, height, reach):
         for column_span in _spans(columns, width, reach):
             yield Part(row_span, column_span)
+
+
+def _sides(rows: int, columns: int, reach: Reach) -> tuple[int, int]:
+    """Height and width of parts of `TOKENS`, or of as few more as their margins allow, so that what is computed with
+    all the margins is least. No side is shorter than its two margins.
+    """
+
+    def sides(pieces: int) -> tuple[int, int]:
+        width = min(columns, max(-(-columns // pieces // reach.step) * reach.step, 2 * reach.margin))
+        return min(rows, max(TOKENS // width // reach.step * reach.step, reach.step, 2 * reach.margin)), width
+
+    def cost(of: tuple[int, int]) -> tuple[int, int]:
+        height, width = of
+        return max(TOKENS, height * width), _computed(rows, height, reach) * _computed(columns, width, reach)
+
+    return min(map(sides, range(1, -(-columns // reach.step) + 1)), key=cost)
+
+
+def _computed(size: int, length: int, reach: Reach) -> int:
+    return sum(span.outer_stop - span.outer_start for span in _spans(size, length, reach))
 
 
 def _spans(size: int, length: int, reach: Reach) -> Iterator[Span]:
     for start in range(0, size, length):
         stop = min(start + length, size)
         yield Span(start, stop, max(0, start - reach.margin), min(size, stop + reach.margin))
-
-
-def _multiple(size: int, step: int) -> int:
-    return max(step, size // step * step)
