@@ -26,6 +26,7 @@ from bsq.train.ema import Ema, EmaSettings
 from bsq.train.learners import choose_learners
 from bsq.train.objective import LossSettings, NestedSettings, TokenizerObjective, draw_kept
 from bsq.train.optimizers import AdamWSettings, MuonSettings, build_optimizers
+from bsq.train.rate import RateSettings
 from bsq.train.recipe import SampleSettings
 from bsq.train.schedule import RampSettings, ScheduleSettings, learning_rate_factor, ramped
 from bsq.train.trainer import Trainer, build_tokenizer
@@ -91,6 +92,16 @@ TERMS = ("entropy", "commitment", "codebook", "kl")
 TRANSFORMER = {"width": 16, "depth": 1, "head_width": 8}
 MODEL = {"patch": 8, "quantizer": {"kind": "bsq", "bits": 8}, "encoder": TRANSFORMER, "decoder": TRANSFORMER}
 PATCH = {"kind": "adversarial", "discriminator": {"kind": "patch", "width": 4, "layers": 1}}
+RATE = {
+    "weight": 0.1,
+    "start": 0.3,
+    "ramp": 8,
+    "layer_digits": 4,
+    "passes": (2, 1),
+    "width": 16,
+    "blocks": 1,
+    "chain_width": 16,
+}
 RECIPE: dict[str, Any] = {
     "model": MODEL,
     "data": {"source": ["pictures"], "crop": 16, "workers": 0},
@@ -133,6 +144,14 @@ def draw_pictures(folder: Path, count: int) -> Path:
     for number in range(count):
         Image.fromarray(random.integers(0, 256, (24, 20, 3), dtype=np.uint8)).save(folder / f"{number}.png")
     return folder
+
+
+def with_loss(settings: LossSettings, folder: Path) -> Any:
+    return train(Recipe(**{**RECIPE, "loss": settings}), folder)
+
+
+def with_rate(settings: RateSettings, folder: Path) -> Any:
+    return with_loss(LossSettings(rate=settings), folder)
 
 
 def sample(settings: SampleSettings, folder: Path) -> Any:
@@ -212,7 +231,9 @@ TABLE: list[Row] = [
     *rows(MuonSettings, descend, MUON, rest={"learning_rate": 0.3}),
     *rows(LossSettings, weigh, {}, reconstruction={"l1": 2.0}, entropy={"weight": 1.0}, commitment=1.0, codebook=2.0),
     *rows(LossSettings, weigh, {}, kl=1.0, perceptual={"kind": "lpips"}),
-    *rows(LossSettings, lambda loss, folder: train(Recipe(**{**RECIPE, "loss": loss}), folder), {}, adversarial=PATCH),
+    *rows(LossSettings, with_loss, {}, adversarial=PATCH, rate=RATE),
+    *rows(RateSettings, with_rate, RATE, weight=0.2, start=0.5, ramp=4, layer_digits=2, passes=(3, 1), width=24),
+    *rows(RateSettings, with_rate, RATE, blocks=2, chain_width=24, window=3, learning_rate=0.1, rounded=1.0),
     *rows(SampleSettings, sample, RECIPE["samples"], every=8, count=2, source=["others"]),
     *rows(SampleSettings, look, {}, clips="held_out"),
     *rows(
