@@ -1,9 +1,9 @@
 """Draws the figures that explain bsq: its sphere, its mask, its dial, and its files beside others of equal size.
 
-    python examples/figures.py [--picture photo.png] [--model biscuit-s] [--bits 18] -o docs/figures
+    python examples/figures.py [--picture PHOTO] [--face PHOTO] [--model biscuit-s] [--bits 18] -o docs/figures
 
 Nothing is drawn by hand: points go through the quantizer, the mask is what attention's output depends on, and pictures
-are real files. Without --picture a photograph of scikit-image's wheel is taken.
+are real files. Without --picture or --face photographs of scikit-image's wheel are taken.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bsq.data.pictures import open_picture, to_pixels, to_uint8
 from bsq.evaluate.systems.base import Reconstructed, System
 from bsq.evaluate.systems.spec import open_system
 from bsq.evaluate.systems.tokenizers import TokenizerSystem
+from bsq.frozen import load_lpips
 from bsq.layers.attention import Attention
 from bsq.metrics import psnr
 from bsq.quantizers.bsq import BSQ, BsqSettings
@@ -38,7 +39,9 @@ def main() -> None:
     out: Path = options.output
     out.mkdir(parents=True, exist_ok=True)
     picture = to_pixels(open_picture(options.picture or photograph()))[:, :, None]
+    face = to_pixels(open_picture(options.face or photograph("chelsea")))[:, :, None]
     figures = {
+        "face.webp": draw_face(f"{options.model}:perceptual@{options.bits}+prior", face),
         "sphere.png": draw_sphere(),
         "mask.png": draw_masks(),
         "bits.webp": draw_bits(options.model, picture),
@@ -52,20 +55,21 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--picture", type=Path, help="a photograph")
+    parser.add_argument("--face", type=Path, help="a photograph whose middle is looked at closely")
     parser.add_argument("--model", default="biscuit-s", help="bundled name, folder or hub id")
     parser.add_argument("--bits", type=int, default=18, help="of the files that are set side by side")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     return parser.parse_args()
 
 
-def photograph() -> Path:
+def photograph(name: str = "coffee") -> Path:
     """Of scikit-image's wheel, found without importing it."""
     from importlib.util import find_spec
 
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
         raise SystemExit("name a --picture, or pip install 'bsq[examples]'")
-    return Path(spec.origin).parent / "data" / "coffee.png"
+    return Path(spec.origin).parent / "data" / f"{name}.png"
 
 
 def draw_sphere() -> Figure:
@@ -170,6 +174,26 @@ def draw_equal_bytes(ours: str, picture: Tensor) -> Figure:
     rate = first.bits[0] / (picture.shape[-2] * picture.shape[-1])
     others = [shown(open_system(f"{codec}@{rate:.6f}bpp"), picture, codec) for codec in BESIDE]
     return draw_row([("original", picture, None), ("bsq", first.pixels, first.bits[0]), *others], picture)
+
+
+def draw_face(ours: str, picture: Tensor, side: int = 176) -> Figure:
+    """The middles of a picture, of our file decoded for the eye, and of the largest WebP and JPEG 2000 not above it."""
+    first = open_system(ours).reconstruct(picture)
+    rate = first.bits[0] / (picture.shape[-2] * picture.shape[-1])
+    distance = load_lpips("squeeze").distance
+    panels = [("original", picture, None), ("bsq", first.pixels, first.bits[0])]
+    panels += [shown(open_system(f"{codec}@{rate:.6f}bpp"), picture, codec) for codec in ("webp", "jpeg2000")]
+    figure = Figure(figsize=(12, 3.4))
+    top, left = ((size - side) // 2 for size in picture.shape[-2:])
+    for number, (name, pixels, bits) in enumerate(panels, 1):
+        axes: Axes = figure.add_subplot(1, len(panels), number)
+        axes.imshow(to_uint8(pixels[:, :, 0])[top : top + side, left : left + side], interpolation="lanczos")
+        axes.set_axis_off()
+        far = float(distance(pixels[:, :, 0], picture[:, :, 0]))
+        words = "" if bits is None else f" · {bits / 8:,.0f} bytes · LPIPS {far:.2f}"
+        axes.set_title(f"{name}{words}", fontsize=10, color=INK)
+    figure.subplots_adjust(wspace=0.03, left=0, right=1, bottom=0.01, top=0.92)
+    return figure
 
 
 def shown(system: System, picture: Tensor, name: str | None = None) -> tuple[str, Tensor, float]:

@@ -2,8 +2,8 @@
 
     python examples/trials.py examples/trials.yaml --data photos/ --evaluation held-out/ --minutes 3 -o out/trials
 
-Each trial first runs a few steps to find its pace, then as many pictures as fit into the minutes. Trials that are
-finished are not run again.
+Trials that take longer or shorter a crop (`paced`) first run a few steps to find their pace, then as many crops as fit
+into the minutes; the others (`alike`) see as many as the first. Trials that are finished are not run again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PACE_STEPS = (4, 20)
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trial: PSNR in dB by bits a 8×8 pixels, on all held-out pictures; processor seconds of the training."""
+    """One trial: PSNR in dB by bits of 8×8 pixels, on all held-out pictures; processor seconds of the training."""
 
     trial: str
     parameters: int
@@ -40,10 +40,6 @@ class Outcome:
     side: int
     seconds: float
     psnr: dict[str, float]
-
-    @property
-    def mean(self) -> float:
-        return sum(self.psnr.values()) / len(self.psnr)
 
 
 def main() -> None:
@@ -59,11 +55,16 @@ def main() -> None:
         *content["common"],
     ]
     references = [to_pixels(open_picture(one.read())) for one in find_pictures(options.evaluation)[: options.pictures]]
-    outcomes = []
-    for trial, changes in content["trials"].items():
+    outcomes: list[Outcome] = []
+    for trial, changes in (content["paced"] | content["alike"]).items():
         kept = options.output / trial.replace(" ", "-").replace("/", "-") / "outcome.json"
+        settings = [*common, *changes]
         if not kept.exists():
-            outcome = attempt(trial, base, [*common, *changes], references, kept.parent, 60 * options.minutes)
+            CONSOLE.rule(trial)
+            shutil.rmtree(kept.parent, ignore_errors=True)
+            alike = trial in content["alike"]
+            pictures = outcomes[0].pictures if alike else fitting(base, settings, 60 * options.minutes, kept.parent)
+            outcome = attempt(trial, base, settings, pictures, references, content["rates"], kept.parent)
             kept.write_text(json.dumps(asdict(outcome)) + "\n")
         outcomes.append(Outcome(**json.loads(kept.read_text())))
         CONSOLE.print(row(outcomes[-1], outcomes[0]))
@@ -83,19 +84,26 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def attempt(
-    trial: str, base: Path, settings: list[str], references: list[torch.Tensor], out: Path, seconds: float
-) -> Outcome:
-    """Find the trial's pace, train for so many processor `seconds`, measure."""
-    CONSOLE.rule(trial)
-    shutil.rmtree(out, ignore_errors=True)
+def fitting(base: Path, settings: list[str], seconds: float, out: Path) -> int:
+    """How many crops fit into so many processor seconds."""
     batch = recipe_of(base, settings).batch
     few, more = (
         timed(base, [*settings, f"pictures={steps * batch}", "schedule={warm_up: 0}"], out / f"pace-{steps}")[1]
         for steps in PACE_STEPS
     )
-    steps = round(seconds * (PACE_STEPS[1] - PACE_STEPS[0]) / (more - few))
-    pictures = max(1, steps) * batch
+    return max(1, round(seconds * (PACE_STEPS[1] - PACE_STEPS[0]) / (more - few))) * batch
+
+
+def attempt(
+    trial: str,
+    base: Path,
+    settings: list[str],
+    pictures: int,
+    references: list[torch.Tensor],
+    rates: list[int],
+    out: Path,
+) -> Outcome:
+    """Train on so many crops, and measure."""
     result, spent = timed(base, [*settings, f"pictures={pictures}", f"schedule.warm_up={pictures // 20}"], out / "run")
     model = load(str(result.model)).eval()
     shutil.rmtree(out / "run" / "checkpoints")
@@ -105,7 +113,7 @@ def attempt(
         pictures=result.pictures,
         side=recipe_of(base, settings).data.crop,
         seconds=spent,
-        psnr=measure(model, references),
+        psnr=measure(model, references, rates),
     )
 
 
@@ -125,31 +133,32 @@ def timed(base: Path, settings: list[str], out: Path) -> tuple[RunResult, float]
 
 
 @torch.no_grad()
-def measure(model: Tokenizer, references: list[torch.Tensor]) -> dict[str, float]:
-    """Mean PSNR in dB at a quarter, half, three quarters and all of the bits."""
-    quarter = len(model.radices) // 4
-    sums = {share * quarter * 64 // model.patch**2: 0.0 for share in (1, 2, 3, 4)}
-    for reference in references:
-        for rate in sums:
-            again = model.reconstruct(reference, bits=rate * model.patch**2 // 64)
-            sums[rate] += float(psnr(again, reference).mean()) / len(references)
-    return {str(rate): total for rate, total in sums.items()}
+def measure(model: Tokenizer, references: list[torch.Tensor], rates: list[int]) -> dict[str, float]:
+    """Mean PSNR in dB at so many bits of 8×8 pixels, those that the model has."""
+    patches = model.patch**2 // 64
+    found = {}
+    for rate in rates:
+        if rate * patches <= len(model.radices):
+            each = [psnr(model.reconstruct(one, bits=rate * patches), one).mean() for one in references]
+            found[str(rate)] = float(torch.stack(each).mean())
+    return found
 
 
 def row(outcome: Outcome, base: Outcome) -> str:
-    values = " | ".join(f"{value:.2f}" for value in outcome.psnr.values())
+    values = " | ".join(f"{outcome.psnr[rate]:.2f}" if rate in outcome.psnr else "" for rate in base.psnr)
+    apart = [outcome.psnr[rate] - base.psnr[rate] for rate in base.psnr if rate in outcome.psnr]
     return (
-        f"| {outcome.trial} | {outcome.parameters / 1e6:.2f} | {outcome.pictures:,} × {outcome.side}² | {values} | "
-        f"{outcome.mean - base.mean:+.2f} |"
+        f"| {outcome.trial} | {outcome.parameters / 1e6:.2f} | {outcome.pictures:,} × {outcome.side}² | "
+        f"{outcome.seconds / 60:.1f} | {values} | {sum(apart) / len(apart):+.2f} |"
     )
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """Markdown; the last column is the mean of the four beside the first trial's."""
+    """Markdown; the last column is the mean difference from the first trial."""
     rates = " | ".join(f"{rate} bits" for rate in outcomes[0].psnr)
     lines = [
-        f"| trial | M params | crops seen | {rates} | mean |",
-        "|---|---|---|" + "---|" * (len(outcomes[0].psnr) + 1),
+        f"| trial | M params | crops | CPU min | {rates} | mean |",
+        "|---|---|---|---|" + "---|" * (len(outcomes[0].psnr) + 1),
         *(row(outcome, outcomes[0]) for outcome in outcomes),
     ]
     return "\n".join(lines) + "\n"
