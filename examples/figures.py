@@ -9,7 +9,9 @@ are real files. Without --picture or --face photographs of scikit-image's wheel 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
+import bsq
 from bsq.data.pictures import open_picture, to_pixels, to_uint8
 from bsq.evaluate.systems.base import Reconstructed, System
 from bsq.evaluate.systems.spec import open_system
@@ -31,6 +34,7 @@ from bsq.quantizers.bsq import BSQ, BsqSettings
 
 INK, FAINT, ACCENT = "#1c1c20", "#b9b6ae", "#bc4a3c"
 REGIONS = ListedColormap(["#264653", "#2a8278", "#d69e2e", "#bc4a3c"])
+MODELS, LOGS = Path(bsq.__file__).parent / "models", ("training-pictures.jsonl", "training.jsonl")
 BESIDE = ("webp", "jpeg2000", "avif", "jpeg")
 
 
@@ -44,6 +48,7 @@ def main() -> None:
         "face.webp": draw_face(f"{options.model}:perceptual@{options.bits}+prior", face),
         "sphere.png": draw_sphere(),
         "mask.png": draw_masks(),
+        "training.png": draw_training([MODELS / options.model / log for log in LOGS]),
         "bits.webp": draw_bits(options.model, picture),
         "equal_bytes.webp": draw_equal_bytes(f"{options.model}@{options.bits}+prior", picture),
     }
@@ -194,6 +199,44 @@ def draw_face(ours: str, picture: Tensor, side: int = 176) -> Figure:
         axes.set_title(f"{name}{words}", fontsize=10, color=INK)
     figure.subplots_adjust(wspace=0.03, left=0, right=1, bottom=0.01, top=0.92)
     return figure
+
+
+def draw_training(logs: Sequence[Path]) -> Figure:
+    """What each hour brought: PSNR of held-out crops over the hours of runs that followed one another, that of clips
+    over the hours since clips were seen; and the line through dB over log2 hours, drawn on to twice the time.
+    """
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    for number, (kind, name) in enumerate({"ema_psnr": "crops", "ema_clip_psnr": "clips"}.items(), 1):
+        axes: Axes = figure.add_subplot(1, 2, number)
+        for rate, color in zip((36, 27, 18, 9), ("#264653", "#2a8278", "#d69e2e", "#bc4a3c"), strict=True):
+            times, values = np.array(read_samples(logs, f"{kind}@{rate}")).T
+            slope, base = np.polyfit(np.log2(times), values, 1)
+            axes.plot(times, values, "o-", color=color, ms=3, label=f"{rate} bits, {slope:+.2f} dB a doubling")
+            on = np.array([times[0], 2 * times[-1]])
+            axes.plot(on, base + slope * np.log2(on), ":", color=color)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:.2g}")
+        axes.set_xlabel("hours of two cores")
+        axes.set_ylabel(f"PSNR dB, held-out {name}")
+        axes.legend(fontsize=8)
+    return figure
+
+
+def read_samples(logs: Sequence[Path], name: str) -> list[tuple[float, float]]:
+    """(hours, value) of each line of the logs that has the value; hours are those of the logs that have any."""
+    hours, points = 0.0, []
+    for log in logs:
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        if not any(name in line for line in lines):
+            continue
+        before = 0
+        for line in lines:
+            if line["event"] == "train":
+                hours += (line["pictures"] - before) / line["pictures_per_second"] / 3600
+                before = line["pictures"]
+            elif name in line:
+                points.append((hours, line[name]))
+    return points
 
 
 def shown(system: System, picture: Tensor, name: str | None = None) -> tuple[str, Tensor, float]:

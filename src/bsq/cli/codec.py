@@ -110,6 +110,13 @@ def encode(
     target_bytes: Annotated[
         int | None, typer.Option("--target-bytes", metavar="N", min=1, help="Keep as many bits as fit into N bytes.")
     ] = None,
+    allocate: Annotated[
+        bool,
+        typer.Option(
+            "--allocate",
+            help="Let each token keep as many bits as pay, in a file no larger than --bits or a target makes.",
+        ),
+    ] = False,
     group: Annotated[
         int | None,
         typer.Option("--group", metavar="N", min=1, help="Frames of a video that go together; default: the model's."),
@@ -134,6 +141,8 @@ def encode(
     from bsq.data.videos import VIDEO_SUFFIXES
 
     target = choose_target(target_bpp, target_bytes)
+    if allocate and bits is None and (target_bpp, target_bytes) == (None, None):
+        raise SettingsError("--allocate needs --bits, --target-bpp or --target-bytes: how large the file may be")
     naming = Naming(lambda path: path.with_suffix(SUFFIX), lambda path: path.with_name(path.name + SUFFIX))
     jobs = plan(sources, output, PICTURE_SUFFIXES | VIDEO_SUFFIXES, naming)
     refuse_terminal(jobs)
@@ -152,10 +161,12 @@ def encode(
             if is_video(file, job.name):
                 if (target_bpp, target_bytes) != (None, None):
                     raise SettingsError("--target-bpp and --target-bytes are for pictures; a video takes --bits")
+                if allocate:
+                    raise SettingsError("--allocate is for pictures; all tokens of a video keep as many bits")
                 return encode_video(job, file, videos, watcher)
             start, source = time.perf_counter(), file.read()
         picture = read_picture(source, limit)
-        data = compress(picture.pixels, tokenizer, bits, chosen, target(*picture.pixels.shape[:2]))
+        data = compress(picture.pixels, tokenizer, bits, chosen, target(*picture.pixels.shape[:2]), allocate)
         if check:
             verify(data, tokenizer, limits)
         write(job.target, data, force)

@@ -23,7 +23,7 @@ from bsq.codec.framing import (
     first_crc,
     little_endian,
 )
-from bsq.codec.header import Header, Limits, check_limits, header_body, read_header_body
+from bsq.codec.header import Header, Limits, StreamInfo, check_limits, header_body, read_header_body
 from bsq.codec.walk import ChunkWalk
 from bsq.errors import (
     DamagedStreamError,
@@ -36,8 +36,13 @@ from bsq.errors import (
 
 # As in PNG: a byte above 127, the name, both kinds of line end, the end-of-file mark of DOS.
 MAGIC = b"\x8fbsq\r\n\x1a\n"
-MAJOR, MINOR = 2, 0
+MAJOR = 2
 MAX_HEADER_BYTES = 4096
+
+
+def minor_of(info: StreamInfo) -> int:
+    """The least minor version that has all that the stream uses."""
+    return 1 if info.levels else 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class ContainerWriter:
 
     def __init__(self, header: Header, file: BinaryIO) -> None:
         body = header_body(header)
-        head = MAGIC + bytes([MAJOR, MINOR]) + varint(len(body)) + body
+        head = MAGIC + bytes([MAJOR, minor_of(header.info)]) + varint(len(body)) + body
         assert len(body) <= MAX_HEADER_BYTES
         self._crc, self._file = crc32c(head), file
         file.write(head + little_endian(self._crc))

@@ -174,6 +174,7 @@ class GroupReader:
         return DecodedStream(
             Codes(torch.from_numpy(digits).reshape(1, *shape), radices),
             torch.from_numpy(table.known).reshape(shape),
+            None,
             replace(self.header, info=info),
             sum(len(chunk.payload) - chunk.checked for chunk in chunks),
             None if whole else DamagedStreamError("the chunks do not fit the digits"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from pydantic import Field
 
 from bsq.codec.fields import FieldReader, varint
 from bsq.errors import BsqError, DamagedStreamError, LimitError, NewerVersionError, StreamError, TruncatedStreamError
+from bsq.prior.allocated import MAX_LEVELS
 from bsq.prior.base import MAX_RADIX, NO_IDENTITY, Grid, Prior
 from bsq.settings import Settings
 
@@ -22,6 +23,8 @@ MAX_DIGITS = 1024
 MAX_NAME_BYTES = 255
 PRIOR_NAMES = ("uniform", "adaptive", "masked", "causal")
 OTHER_PRIOR = len(PRIOR_NAMES)
+LEVELS = 1
+"""The record of levels, since format 2.1."""
 
 _VIDEO, _PORTABLE, _BINARY, _NAMED, _LEAST_GRID, _GROUPED, _IDENTITY = (1 << bit for bit in range(7))
 
@@ -51,6 +54,8 @@ class StreamInfo:
     frames            T; frame_rate in frames per second makes it a video, None a picture (T = 1)
     frames_per_group  frames of one conversation with the prior, the last group may be shorter; None: all of them
     least_rows, least_columns   the grid is never smaller than this (tokenizers with learned positions)
+    levels            of a picture whose tokens keep different numbers of digits: which, ascending, the last is `kept`;
+                      () where all keep as many
     """
 
     height: int
@@ -65,6 +70,7 @@ class StreamInfo:
     frames_per_group: int | None = None
     least_rows: int = 1
     least_columns: int = 1
+    levels: tuple[int, ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -101,8 +107,15 @@ class StreamInfo:
 
     @property
     def kept_radices(self) -> tuple[int, ...]:
-        """Radices of the digits the stream holds."""
+        """Radices of the digits of a code that the stream holds."""
         return self.radices[: self.kept]
+
+    @property
+    def coded_radices(self) -> tuple[int, ...]:
+        """Radices of what is coded of a token: its digits, then its level where there are levels
+        (`bsq.prior.allocated`).
+        """
+        return (*self.kept_radices, len(self.levels)) if self.levels else self.kept_radices
 
     @property
     def kind(self) -> str:
@@ -145,8 +158,21 @@ def check_info(info: StreamInfo, error: type[BsqError]) -> None:
         raise error(f"the frame rate must be positive, got {info.frame_rate}")
     if info.frame_rate is not None and max(info.frame_rate.as_integer_ratio()) > MAX_SIZE:
         raise error(f"the frame rate's terms must be below 2^31, got {info.frame_rate}")
+    if info.levels:
+        check_levels(info, error)
     if info.frames_per_group is not None and not 1 <= info.frames_per_group < info.frames:
         raise error(f"a group must have 1 to {info.frames - 1} of {info.frames} frames, got {info.frames_per_group}")
+
+
+def check_levels(info: StreamInfo, error: type[BsqError]) -> None:
+    """Raise `error` where levels contradict the rest."""
+    levels = info.levels
+    if not 2 <= len(levels) <= MAX_LEVELS or levels[0] < 1 or any(a >= b for a, b in pairwise(levels)):
+        raise error(f"levels must be 2 to {MAX_LEVELS} ascending numbers of digits, got {levels[:20]}")
+    if levels[-1] != info.kept:
+        raise error(f"the largest level must be the {info.kept} digits kept, got {levels[-1]}")
+    if info.frame_rate is not None:
+        raise error("all tokens of a video keep as many digits, so it has no levels")
 
 
 def check_limits(info: StreamInfo, limits: Limits) -> None:
@@ -156,7 +182,7 @@ def check_limits(info: StreamInfo, limits: Limits) -> None:
         "pixels": info.height * info.width,
         "frames": info.frames,
         "tokens": tokens,
-        "digits": tokens * info.kept,
+        "digits": tokens * len(info.coded_radices),
     }
     for name, count in counts.items():
         limit = getattr(limits, name)
@@ -201,6 +227,9 @@ def header_body(header: Header) -> bytes:
         parts.append(header.identity)
     if header.portable:
         flags |= _PORTABLE
+    if info.levels:
+        content = b"".join(map(varint, info.levels))
+        parts.append(varint(LEVELS) + varint(len(content)) + content)
     return bytes([flags]) + b"".join(parts)
 
 
@@ -208,8 +237,7 @@ def read_header_body(body: bytes) -> Header:
     """Bytes whose checksum holds → header. Raises DamagedStreamError, NewerVersionError."""
     fields = FieldReader(body)
     try:
-        header = _read_fields(fields)
-        _skip_extensions(fields)
+        header = _read_records(_read_fields(fields), fields)
     except TruncatedStreamError as error:
         raise DamagedStreamError("the header's fields are longer than the header") from error
     check_info(header.info, DamagedStreamError)
@@ -274,13 +302,23 @@ def _read_radices(fields: FieldReader, length: int, flags: int) -> tuple[int, ..
     return tuple(radices)
 
 
-def _skip_extensions(fields: FieldReader) -> None:
-    """Records of later minor versions: even numbers may be skipped, odd ones must be understood."""
+def _read_records(header: Header, fields: FieldReader) -> Header:
+    """The header with its records. Of unknown ones even numbers may be skipped, odd ones must be understood."""
     while fields.left:
         number, length = fields.varint(), fields.varint()
-        fields.take(length)
-        if number & 1:
+        content = FieldReader(fields.take(length))
+        if number == LEVELS:
+            if header.info.levels:
+                raise DamagedStreamError("the header has two records of levels")
+            levels = []
+            while content.left:
+                levels.append(content.varint())
+            if not levels:
+                raise DamagedStreamError("the header's record of levels is empty")
+            header = replace(header, info=replace(header.info, levels=tuple(levels)))
+        elif number & 1:
             raise _newer(f"header record {number}")
+    return header
 
 
 def _text(value: str) -> bytes:

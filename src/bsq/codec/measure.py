@@ -90,7 +90,7 @@ def measure(head: Head, chunks: tuple[Chunk, ...], payload: int, walk: ChunkWalk
         payload=payload,
         framing=sum(chunk.framed for chunk in chunks) - payload,
         closing=0 if walk.digest is None else 1 + DIGEST_BYTES,
-        raw_bits=header.info.grid.tokens * sum(map(digit_bits, header.info.kept_radices)),
+        raw_bits=header.info.grid.tokens * sum(map(digit_bits, header.info.coded_radices)),
         chunks=chunks,
         trouble=walk.trouble,
     )

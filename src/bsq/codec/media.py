@@ -32,17 +32,20 @@ def compress(
     bits: int | None = None,
     prior: Prior | None = None,
     max_bytes: int | None = None,
+    allocate: bool = False,
 ) -> bytes:
     """A picture, or a video's file → the bytes of a `.bsq` stream. Arguments and errors are those of
-    `bsq.codec.picture.compress`; a video has no `max_bytes`, and its default prior is the one of `compress_video`.
+    `bsq.codec.picture.compress`; a video has neither `max_bytes` nor `allocate`, and its default prior is the one of `compress_video`.
     """
     if isinstance(source, np.ndarray):
-        return pictures.compress(source, tokenizer, bits, prior, max_bytes)
+        return pictures.compress(source, tokenizer, bits, prior, max_bytes, allocate)
     data, name = read_bytes(source), name_of(source)
     if not is_video(io.BytesIO(data), name):
-        return pictures.compress(source if isinstance(source, str | Path) else data, tokenizer, bits, prior, max_bytes)
-    if max_bytes is not None:
-        raise SettingsError("max_bytes is for pictures; a video takes bits")
+        return pictures.compress(
+            source if isinstance(source, str | Path) else data, tokenizer, bits, prior, max_bytes, allocate
+        )
+    if max_bytes is not None or allocate:
+        raise SettingsError("max_bytes and allocate are for pictures; a video takes bits")
     target = io.BytesIO()
     with open_video(source if isinstance(source, str | Path) else data) as video:
         frames = SteadyFrames(video)

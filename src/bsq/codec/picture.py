@@ -6,18 +6,22 @@ The header carries the picture's own size, so that the padding to whole patches 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
 from bsq.codec.header import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, name_of, named_model, priors_for
 from bsq.codec.stream import choose_prior, read_available, read_codes, short_hash, write_codes
+from bsq.codes import Codes
 from bsq.data.pictures import Source, open_picture, to_pixels, to_uint8
-from bsq.errors import LimitError, MediaError
+from bsq.errors import LimitError, MediaError, SettingsError
+from bsq.prior.allocated import allocate as allocate_digits
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
 
@@ -28,6 +32,7 @@ def compress(
     bits: int | None = None,
     prior: Prior | None = None,
     max_bytes: int | None = None,
+    allocate: bool = False,
 ) -> bytes:
     """A picture → the bytes of a `.bsq` stream.
 
@@ -37,21 +42,52 @@ def compress(
         bits: keep the first `bits` digits of each code, 1 … L; default all.
         prior: what drives the entropy coder; default the best one there is for this tokenizer.
         max_bytes: keep as many digits, up to `bits`, as fit into so many bytes.
+        allocate: let every token keep as many digits as pay, for the least squared error: in `max_bytes`, or else in no
+            more bytes than `bits` digits of every token take. One of the two is needed. Decodes the picture four times.
 
     Raises:
         MediaError, LimitError: the picture, or not even one digit of each code fits into `max_bytes`.
-        SettingsError: `bits`. CheckpointError: the tokenizer's name.
+        SettingsError: `bits`, or nothing to allocate. CheckpointError: the tokenizer's name.
     """
     pixels = to_pixels(picture if isinstance(picture, np.ndarray) else open_picture(picture))
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)
-    codes = model.encode(pixels, bits)
+    if allocate and bits is None and max_bytes is None:
+        raise SettingsError("what is there to share out? allocate needs bits or max_bytes")
+    # What `bits` of every token would take may also be spent on more digits of some.
+    codes = model.encode(pixels, None if allocate and max_bytes is None else bits)
     height, width = pixels.shape[-2:]
     chosen = prior or priors_for(model)[0]
 
     def write(kept: int) -> bytes:
         return write_codes(codes.first(kept), describe(model, height, width, kept), chosen)
 
-    return write(codes.length) if max_bytes is None else largest_within(write, codes.length, max_bytes)
+    if max_bytes is not None:
+        alike = largest_within(write, codes.length, max_bytes)
+    else:
+        alike = write(codes.length if bits is None else bits)
+    return allocated(model, pixels, codes, chosen, alike, max_bytes or len(alike)) if allocate else alike
+
+
+def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alike: bytes, max_bytes: int) -> bytes:
+    """The stream of at most `max_bytes` with the least squared error that allocation finds; `alike`, of tokens that all
+    keep as many digits, if that has less.
+    """
+    levels = levels_of(codes.length)
+    if len(levels) < 2:
+        return alike
+    height, width = pixels.shape[-2:]
+    info = replace(describe(model, height, width, codes.length), levels=levels)
+
+    def write(chosen: np.ndarray) -> bytes:
+        return write_codes(allocate_digits(codes, levels, chosen), info, prior)
+
+    costs = measure_costs(model, pixels, codes, levels, prior)
+    found = best_within(costs, write, max_bytes)
+    if found is None:
+        return alike
+    kept = inspect(alike).info.kept
+    plain = model.decode(codes.first(kept))[:, :, 0]
+    return found[1] if costs.error(found[0]) < patch_errors(plain, pixels, model.patch).sum() else alike
 
 
 def largest_within(write: Callable[[int], bytes], most: int, max_bytes: int) -> bytes:
@@ -98,7 +134,7 @@ def decompress(
     """
     model = _model_of(data, tokenizer, device, limits)
     stream = read_codes(data, (*priors, *priors_for(model)), limits)
-    return to_uint8(model.decode(stream.codes, (stream.info.height, stream.info.width)))
+    return to_uint8(model.decode(stream.codes, (stream.info.height, stream.info.width), stream.kept))
 
 
 @dataclass(frozen=True)
@@ -125,7 +161,7 @@ def recover(
     stream = read_available(data, priors, limits)
     size = stream.info.height, stream.info.width
     if stream.trouble is None:
-        return Recovered(to_uint8(model.decode(stream.codes, size)), None)
+        return Recovered(to_uint8(model.decode(stream.codes, size, stream.kept)), None)
     partial = complete(stream, choose_prior(stream.header, priors), way)
     picture = to_uint8(model.decode(partial.codes, size, partial.kept))
     return Recovered(picture, tell_missing(stream, len(data)))

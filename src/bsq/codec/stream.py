@@ -22,6 +22,7 @@ from bsq.codec.framing import DIGEST_BYTES
 from bsq.codec.header import Header, Limits, StreamInfo, check_info
 from bsq.codes import Codes
 from bsq.errors import CodesError, DamagedStreamError, StreamError, WrongModelError
+from bsq.prior.allocated import AllocatedPrior, kept_digits
 from bsq.prior.base import Prior
 from bsq.prior.uniform import UniformPrior
 
@@ -32,12 +33,14 @@ class DecodedStream:
 
     codes      (1, T, h, w, kept); digits that are missing are 0
     known      (T, h, w, kept) bool: the digits that the stream gave
+    kept       (1, T, h, w) int64, how many digits each token keeps; None: all of them
     unchecked  bytes behind the last checksum of a stream that was cut, and used: right unless they were changed, too
     trouble    why digits or the closing digest are missing; None if the stream is whole
     """
 
     codes: Codes
     known: Tensor
+    kept: Tensor | None
     header: Header
     unchecked: int
     trouble: StreamError | None
@@ -48,7 +51,8 @@ class DecodedStream:
 
 
 def write_codes(codes: Codes, info: StreamInfo, prior: Prior) -> bytes:
-    """Codes (1, T, h, w, kept) → a `.bsq` stream.
+    """Codes (1, T, h, w, kept) → a `.bsq` stream; where the description has levels, allocated codes
+    (`bsq.prior.allocated`).
 
     Raises CodesError where the codes do not fit the description, or the description contradicts itself.
     """
@@ -58,7 +62,7 @@ def write_codes(codes: Codes, info: StreamInfo, prior: Prior) -> bytes:
     file = io.BytesIO()
     writer = ContainerWriter(header, file)
     for group in split_groups(codes, info):
-        write_group(group, prior, writer)
+        write_group(group, fitting(prior, info), writer)
     writer.finish(closing_digest(codes, info))
     return file.getvalue()
 
@@ -101,6 +105,11 @@ def choose_prior(header: Header, priors: Sequence[Prior]) -> Prior:
     )
 
 
+def fitting(prior: Prior, info: StreamInfo) -> Prior:
+    """The prior as it codes what the stream holds of a token."""
+    return AllocatedPrior(prior, info.levels) if info.levels else prior
+
+
 def check_tokenizer(info: StreamInfo, code_hash: str) -> None:
     """Raise WrongModelError unless the stream's codes are those of the tokenizer with this hash (hex)."""
     if short_hash(code_hash) != info.code_hash:
@@ -134,17 +143,18 @@ def closing_digest(codes: Codes, info: StreamInfo) -> bytes:
 
 def _check_codes(codes: Codes, info: StreamInfo) -> None:
     grid = info.grid
-    wanted = (1, grid.frames, grid.height, grid.width, info.kept)
+    wanted = (1, grid.frames, grid.height, grid.width, len(info.coded_radices))
     if codes.shape != wanted:
         raise CodesError(f"codes must be (1, T, h, w, kept) = {wanted} as the description says, got {codes.shape}")
-    if codes.radices != info.kept_radices:
-        raise CodesError(f"codes have radices {codes.radices[:8]}, the description {info.kept_radices[:8]}")
+    if codes.radices != info.coded_radices:
+        raise CodesError(f"codes have radices {codes.radices[:8]}, the description {info.coded_radices[:8]}")
 
 
 def _decode(container: Container, prior: Prior) -> DecodedStream:
     info = container.header.info
-    grid, radices = info.grid, info.kept_radices
-    digits = np.zeros((grid.tokens, info.kept), np.uint8 if max(radices) <= 256 else np.int32)
+    grid, radices = info.grid, info.coded_radices
+    prior = fitting(prior, info)
+    digits = np.zeros((grid.tokens, len(radices)), np.uint8 if max(radices) <= 256 else np.int32)
     table = Table(digits, np.zeros(digits.shape, bool))
     start, whole = 0, True
     of_groups = {group: list(chunks) for group, chunks in groupby(container.chunks, lambda chunk: chunk.group)}
@@ -159,11 +169,16 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
             raise mismatch(container.header, str(error)) from error
     if not whole and container.trouble is None:
         raise DamagedStreamError("the chunks do not fit the digits")
-    shape = (grid.frames, grid.height, grid.width, info.kept)
+    shape = (grid.frames, grid.height, grid.width, len(radices))
     codes = Codes(torch.from_numpy(digits).reshape(1, *shape), radices)
     if container.trouble is None and container.digest != closing_digest(codes, info):
         raise mismatch(container.header, "the closing digest does not hold: these are not the codes that were written")
     unchecked = sum(len(chunk.payload) - chunk.checked for chunk in container.chunks)
     return DecodedStream(
-        codes, torch.from_numpy(table.known).reshape(shape), container.header, unchecked, container.trouble
+        codes if not info.levels else codes.first(info.kept),
+        torch.from_numpy(table.known).reshape(shape)[..., : info.kept],
+        kept_digits(codes, info.levels) if info.levels else None,
+        container.header,
+        unchecked,
+        container.trouble,
     )
