@@ -1,9 +1,9 @@
-"""Many short trainings of equal processor time, each with a few settings changed: a table of what pays.
+"""Many short trainings of equal computation, each with a few settings changed: a table of what pays.
 
-    python examples/trials.py examples/trials.yaml --data photos/ --evaluation held-out/ --minutes 3 -o out/trials
+    python examples/trials.py examples/trials.yaml --data photos/ --evaluation held-out/ -o out/trials
 
-Trials that take longer or shorter a crop (`paced`) first run a few steps to find their pace, then as many crops as fit
-into the minutes; the others (`alike`) see as many as the first. Trials that are finished are not run again.
+The first trial sees --crops crops, each other one as many as take the same FLOPs. Trials that are finished are not run
+again.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ from bsq import Tokenizer, load
 from bsq.data.pictures import open_picture, to_pixels
 from bsq.data.stored import find_pictures
 from bsq.metrics.pixel import psnr
-from bsq.train import End, Recipe, RunResult, load_recipe, run
+from bsq.train import End, Recipe, RunResult, load_recipe, plan_run, run
 
 CONSOLE = Console(highlight=False)
-PACE_STEPS = (4, 20)
-"""Two runs of so many steps: the difference is what steps take, without beginning and end."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +53,16 @@ def main() -> None:
         *content["common"],
     ]
     references = [to_pixels(open_picture(one.read())) for one in find_pictures(options.evaluation)[: options.pictures]]
+    first = plan_run(recipe_of(base, common)).flops
     outcomes: list[Outcome] = []
-    for trial, changes in (content["paced"] | content["alike"]).items():
+    for trial, changes in content["trials"].items():
         kept = options.output / trial.replace(" ", "-").replace("/", "-") / "outcome.json"
         settings = [*common, *changes]
         if not kept.exists():
             CONSOLE.rule(trial)
             shutil.rmtree(kept.parent, ignore_errors=True)
-            alike = trial in content["alike"]
-            pictures = outcomes[0].pictures if alike else fitting(base, settings, 60 * options.minutes, kept.parent)
+            recipe = recipe_of(base, settings)
+            pictures = round(options.crops * first / plan_run(recipe).flops) // recipe.batch * recipe.batch
             outcome = attempt(trial, base, settings, pictures, references, content["rates"], kept.parent)
             kept.write_text(json.dumps(asdict(outcome)) + "\n")
         outcomes.append(Outcome(**json.loads(kept.read_text())))
@@ -78,20 +77,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", required=True, help="pictures to train on: folders, tars, globs")
     parser.add_argument("--evaluation", nargs="+", required=True, help="pictures to measure on")
     parser.add_argument("--pictures", type=int, default=64, help="at most so many of them")
-    parser.add_argument("--minutes", type=float, default=3.0, help="processor time of one trial")
+    parser.add_argument("--crops", type=int, default=10_000, help="that the first trial sees")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
-
-
-def fitting(base: Path, settings: list[str], seconds: float, out: Path) -> int:
-    """How many crops fit into so many processor seconds."""
-    batch = recipe_of(base, settings).batch
-    few, more = (
-        timed(base, [*settings, f"pictures={steps * batch}", "schedule={warm_up: 0}"], out / f"pace-{steps}")[1]
-        for steps in PACE_STEPS
-    )
-    return max(1, round(seconds * (PACE_STEPS[1] - PACE_STEPS[0]) / (more - few))) * batch
 
 
 def attempt(

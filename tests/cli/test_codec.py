@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import bsq
 from bsq.cli.main import app
-from bsq.codec.header import Limits
+from bsq.codec.info import Limits
 from bsq.data.pictures import open_picture, save_picture
 
 Run = Callable[..., object]

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from bsq.codec.header import StreamInfo
+from bsq.codec.info import StreamInfo
 from bsq.codec.stream import write_codes
 from bsq.codes import Codes
 from bsq.prior.base import TOTAL_FREQUENCY, Conversation, Grid, Prior, Question

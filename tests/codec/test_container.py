@@ -17,7 +17,8 @@ from bsq.codec.checksum import crc32c
 from bsq.codec.container import MAGIC, ContainerWriter, read_container
 from bsq.codec.fields import FieldReader, varint
 from bsq.codec.framing import Form, Place, blocks, first_crc
-from bsq.codec.header import Header, Limits, StreamInfo, header_body, read_header_body
+from bsq.codec.header import Header, header_body, read_header_body
+from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.stream import read_available, read_codes, write_codes
 from bsq.errors import (

@@ -13,7 +13,7 @@ from streams import Sample, sample
 from bsq.codec.checksum import crc32c
 from bsq.codec.container import MAGIC, read_container
 from bsq.codec.fields import varint
-from bsq.codec.header import Limits
+from bsq.codec.info import Limits
 from bsq.codec.measure import inspect
 from bsq.codec.stream import read_available, read_codes
 from bsq.errors import StreamError

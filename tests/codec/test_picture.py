@@ -15,7 +15,8 @@ import bsq
 from bsq.codec import shelf
 from bsq.codec.container import ContainerWriter
 from bsq.codec.framing import Form
-from bsq.codec.header import Header, Limits
+from bsq.codec.header import Header
+from bsq.codec.info import Limits
 from bsq.codec.measure import inspect
 from bsq.codec.picture import compress, decompress, describe, recover, verify
 from bsq.codec.stream import read_codes, write_codes

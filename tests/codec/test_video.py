@@ -16,7 +16,7 @@ import torch
 
 from bsq.codec import video
 from bsq.codec.groups import GroupReader
-from bsq.codec.header import Limits
+from bsq.codec.info import Limits
 from bsq.codec.measure import inspect
 from bsq.codec.picture import compress, decompress
 from bsq.codec.recover import Fill

@@ -10,7 +10,7 @@ from entries import Row, rows
 from safetensors.torch import load_file
 
 from bsq.checkpoint.official import OfficialSettings, convert_official
-from bsq.codec.header import Limits, StreamInfo, check_limits
+from bsq.codec.info import Limits, StreamInfo, check_limits
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

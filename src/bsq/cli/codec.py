@@ -38,7 +38,7 @@ from bsq.cli.video import (
 from bsq.errors import SettingsError
 
 if TYPE_CHECKING:
-    from bsq.codec.header import StreamInfo
+    from bsq.codec.info import StreamInfo
 
 SUFFIX = ".bsq"
 
@@ -132,7 +132,7 @@ def encode(
     quiet: Quiet = False,
 ) -> None:
     """Turn pictures and videos into .bsq files."""
-    from bsq.codec.header import Limits
+    from bsq.codec.info import Limits
     from bsq.codec.measure import inspect
     from bsq.codec.picture import compress, verify
     from bsq.codec.shelf import foreign_prior, named_model, prior_called
@@ -208,7 +208,7 @@ def decode(
     quiet: Quiet = False,
 ) -> None:
     """Turn .bsq files into pictures and videos."""
-    from bsq.codec.header import Limits
+    from bsq.codec.info import Limits
     from bsq.codec.measure import holds_video
     from bsq.codec.picture import Recovered, decompress, recover
     from bsq.codec.recover import Fill

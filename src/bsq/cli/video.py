@@ -24,7 +24,7 @@ from bsq.errors import MediaError, SettingsError
 if TYPE_CHECKING:
     import numpy as np
 
-    from bsq.codec.header import Limits
+    from bsq.codec.info import Limits
     from bsq.codec.recover import Fill
     from bsq.data.video_files import VideoWriter
     from bsq.prior.base import Prior
@@ -75,7 +75,7 @@ class VideoEncoding:
 
 def encode_video(job: Job, source: BinaryIO, how: VideoEncoding, watcher: Watcher) -> Done:
     """A video's file → a .bsq file."""
-    from bsq.codec.header import Limits
+    from bsq.codec.info import Limits
     from bsq.codec.video import compress_video, verify_video
     from bsq.data.steady import SteadyFrames
     from bsq.data.videos import open_video

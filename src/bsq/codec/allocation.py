@@ -1,9 +1,9 @@
 """How many digits each token keeps. What enters: a picture and its codes. What leaves: the stream that pays best.
 
-Of all ways to share out a file's bytes among the tokens the one with the least squared error is sought. Each token
-takes the level that makes error + λ·bits least: the error of its patch when the whole picture is decoded at that level,
-and the bits that the prior spends on its digits (Lagrangian allocation: Shoham & Gersho 1988). λ is searched until the
-file is as large as it may be.
+Of all ways to share out a file's bytes among the tokens the one with the least error is sought: squared error, that of
+busy places weighed less, because there it is seen less. Each token takes the level that makes error + λ·bits least: the
+error of its patch when the whole picture is decoded at that level, and the bits that the prior spends on its digits
+(Lagrangian allocation: Shoham & Gersho 1988). λ is searched until the file is as large as it may be.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsq.codes import Codes
+from bsq.pixels import pad_to
 from bsq.prior.base import TOTAL_FREQUENCY, Grid, Prior
 from bsq.tokenizer import Tokenizer
 
@@ -26,12 +27,15 @@ TRIALS = 5
 CLOSE = 0.005
 """… and how close to that is close enough."""
 
+CALM = 0.003
+"""A variance of grey values in [−1, 1] below which no place is calmer than another."""
+
 Write = Callable[[np.ndarray], bytes]
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of each token at each level, (tokens, levels): squared error of its pixels, and bits of its digits."""
+    """Of each token at each level, (tokens, levels): error of its pixels, and bits of its digits."""
 
     errors: np.ndarray
     bits: np.ndarray
@@ -63,11 +67,20 @@ def measure_costs(model: Tokenizer, pixels: Tensor, codes: Codes, levels: Sequen
 
 
 def patch_errors(again: Tensor, pixels: Tensor, patch: int) -> np.ndarray:
-    """Squared error of each patch of a decoded grid (1, 3, h·p, w·p), (h·w,) float64; padding does not count."""
+    """Error of each patch of a decoded grid (1, 3, h·p, w·p), (h·w,) float64: the sum of squares over √(variance of the
+    grey values around it + CALM). Padding does not count.
+    """
     height, width = pixels.shape[-2:]
-    apart = (again[..., :height, :width] - pixels.to(again.device)).square().sum(1)
+    pixels = pixels.to(again.device)
+    apart = (again[..., :height, :width] - pixels).square().sum(1)
     padded = F.pad(apart, (0, again.shape[-1] - width, 0, again.shape[-2] - height))
-    return F.avg_pool2d(padded, patch, divisor_override=1).flatten().double().cpu().numpy()
+    errors = F.avg_pool2d(padded, patch, divisor_override=1)
+    grey = pad_to(pixels.mean(1, keepdim=True), *again.shape[-2:])
+    mean, square = (
+        F.avg_pool2d(moment, 3 * patch, patch, patch, count_include_pad=False) for moment in (grey, grey.square())
+    )
+    weights = ((square - mean.square()).clamp_min(0) + CALM).rsqrt()
+    return (errors * weights[:, 0]).flatten().double().cpu().numpy()
 
 
 def digit_bits_by(prior: Prior, codes: Codes) -> np.ndarray:

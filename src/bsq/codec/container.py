@@ -23,7 +23,8 @@ from bsq.codec.framing import (
     first_crc,
     little_endian,
 )
-from bsq.codec.header import Header, Limits, StreamInfo, check_limits, header_body, read_header_body
+from bsq.codec.header import Header, header_body, read_header_body
+from bsq.codec.info import Limits, StreamInfo, check_limits
 from bsq.codec.walk import ChunkWalk
 from bsq.errors import (
     DamagedStreamError,

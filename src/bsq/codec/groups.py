@@ -22,7 +22,8 @@ from bsq.codec.container import ContainerWriter, read_head
 from bsq.codec.conversation import Table, mismatch, read_group, write_group
 from bsq.codec.fields import FieldReader, FileBytes
 from bsq.codec.framing import DIGEST_BYTES, Chunk, Form
-from bsq.codec.header import Header, Limits, StreamInfo, check_info, check_limits
+from bsq.codec.header import Header
+from bsq.codec.info import Limits, StreamInfo, check_info, check_limits
 from bsq.codec.stream import DecodedStream
 from bsq.codec.walk import ChunkWalk
 from bsq.codes import Codes

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from bsq.codec.container import Head, read_head
 from bsq.codec.fields import FieldReader, FileBytes
 from bsq.codec.framing import DIGEST_BYTES, Chunk
-from bsq.codec.header import Limits, StreamInfo, check_limits
+from bsq.codec.info import Limits, StreamInfo, check_limits
 from bsq.codec.walk import ChunkWalk
 from bsq.codes import digit_bits
 from bsq.errors import StreamError

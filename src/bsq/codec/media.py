@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bsq.codec import picture as pictures
-from bsq.codec.header import Limits
+from bsq.codec.info import Limits
 from bsq.codec.measure import holds_video
 from bsq.codec.shelf import DEFAULT_MODEL
 from bsq.codec.video import compress_video, decompress_video
@@ -35,7 +35,8 @@ def compress(
     allocate: bool = False,
 ) -> bytes:
     """A picture, or a video's file → the bytes of a `.bsq` stream. Arguments and errors are those of
-    `bsq.codec.picture.compress`; a video has neither `max_bytes` nor `allocate`, and its default prior is the one of `compress_video`.
+    `bsq.codec.picture.compress`; a video has neither `max_bytes` nor `allocate`, and its default prior is the one of
+    `compress_video`.
     """
     if isinstance(source, np.ndarray):
         return pictures.compress(source, tokenizer, bits, prior, max_bytes, allocate)

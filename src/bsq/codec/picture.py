@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
-from bsq.codec.header import Limits, StreamInfo
+from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, name_of, named_model, priors_for
@@ -42,8 +42,9 @@ def compress(
         bits: keep the first `bits` digits of each code, 1 … L; default all.
         prior: what drives the entropy coder; default the best one there is for this tokenizer.
         max_bytes: keep as many digits, up to `bits`, as fit into so many bytes.
-        allocate: let every token keep as many digits as pay, for the least squared error: in `max_bytes`, or else in no
-            more bytes than `bits` digits of every token take. One of the two is needed. Decodes the picture four times.
+        allocate: let every token keep as many digits as pay, for the least error (`bsq.codec.allocation`): in
+            `max_bytes`, or else in no more bytes than `bits` digits of every token take. One of the two is needed.
+            Takes about six times as long.
 
     Raises:
         MediaError, LimitError: the picture, or not even one digit of each code fits into `max_bytes`.
@@ -69,7 +70,7 @@ def compress(
 
 
 def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alike: bytes, max_bytes: int) -> bytes:
-    """The stream of at most `max_bytes` with the least squared error that allocation finds; `alike`, of tokens that all
+    """The stream of at most `max_bytes` with the least error that allocation finds; `alike`, of tokens that all
     keep as many digits, if that has less.
     """
     levels = levels_of(codes.length)

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from bsq.checkpoint import bundled_models, load
 from bsq.checkpoint.decoders import split_decoder
 from bsq.checkpoint.load import MODELS
-from bsq.codec.header import StreamInfo
+from bsq.codec.info import StreamInfo
 from bsq.codec.stream import check_tokenizer, short_hash
 from bsq.errors import DamagedStreamError, SettingsError, WrongModelError
 from bsq.prior.adaptive import AdaptivePrior

@@ -19,7 +19,8 @@ from torch import Tensor
 from bsq.codec.container import Container, ContainerWriter, read_container
 from bsq.codec.conversation import Table, mismatch, read_group, write_group
 from bsq.codec.framing import DIGEST_BYTES
-from bsq.codec.header import Header, Limits, StreamInfo, check_info
+from bsq.codec.header import Header
+from bsq.codec.info import Limits, StreamInfo, check_info
 from bsq.codes import Codes
 from bsq.errors import CodesError, DamagedStreamError, StreamError, WrongModelError
 from bsq.prior.allocated import AllocatedPrior, kept_digits

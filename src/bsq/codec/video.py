@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bsq.codec.frames import decode_group, encode_groups, of_one_size
 from bsq.codec.groups import GroupReader, GroupWriter
-from bsq.codec.header import MAX_SIZE, Limits, StreamInfo
+from bsq.codec.info import MAX_SIZE, Limits, StreamInfo
 from bsq.codec.picture import describe
 from bsq.codec.recover import Fill, complete
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_for, smallest_of, usual_group

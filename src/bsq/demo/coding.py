@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bsq.codec.frames import decode_group, encode_groups
-from bsq.codec.header import StreamInfo
+from bsq.codec.info import StreamInfo
 from bsq.codec.picture import describe
 from bsq.codec.shelf import priors_for, usual_group
 from bsq.codec.stream import split_groups, write_codes

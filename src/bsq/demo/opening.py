@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bsq.codec.header import Limits, StreamInfo
+from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import StreamParts, inspect_file
 from bsq.codec.picture import recover
 from bsq.codec.stream import short_hash
