@@ -398,3 +398,16 @@ def test_notes_of_a_picture_are_passed_on(run: Run) -> None:
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
     frames[0].save("a.tif", save_all=True, append_images=frames[1:])
     assert "note: a.tif has 2 frames; only the first is used\n" in run("encode", "a.tif").stderr
+
+
+def test_allocation_makes_no_larger_file(run: Run) -> None:
+    save_picture("a.png", picture(64, 64))
+    run("encode", "a.png", "--bits", "6")
+    alike = Path("a.bsq").stat().st_size
+    done = run("encode", "a.png", "-f", "--verify", "--bits", "6", "--allocate")
+    assert done.exit_code == 0
+    assert Path("a.bsq").stat().st_size <= alike
+    assert run("decode", "a.bsq", "-o", "b.png").exit_code == 0
+    done = run("encode", "a.png", "-f", "--allocate")
+    assert done.exit_code == 2
+    assert "how large the file may be" in done.stderr

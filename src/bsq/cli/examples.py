@@ -7,6 +7,8 @@ ENCODE_EPILOG = """
 
 `bsq encode photo.jpg -o small.bsq --bits 9 --verify` · a quarter of the default model's 36 bits, read back and compared
 
+`bsq encode photo.jpg --bits 18 --allocate` · as many bytes, spent where they pay
+
 `bsq encode photo.jpg --target-bpp 0.15` · as many bits as make a file of at most 0.15 bits per pixel
 
 `bsq encode *.png holiday/ -o small/` · many; folders are searched at any depth and keep their shape

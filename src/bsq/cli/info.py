@@ -45,6 +45,7 @@ class Facts:
     grid: tuple[int, int, int]
     patch: int
     kept_digits: int
+    levels: tuple[int, ...]
     all_digits: int
     model: str
     model_hash: str
@@ -113,6 +114,7 @@ def facts(name: str, parts: StreamParts) -> Facts:
         grid=(stream.grid.frames, stream.grid.height, stream.grid.width),
         patch=stream.patch,
         kept_digits=stream.kept,
+        levels=stream.levels,
         all_digits=len(stream.radices),
         model=stream.tokenizer,
         model_hash=stream.code_hash.hex(),
@@ -136,7 +138,7 @@ def described(one: Facts) -> str:
         "file": f"{size(one.bytes)}, {one.bits_per_pixel:.4f} bits per pixel (uncoded {one.raw_bits_per_pixel:.4f})",
         "parts": f"header {one.header_bytes}, coded {one.payload_bytes} in {one.chunks} chunk"
         f"{'' if one.chunks == 1 else 's'}, framing {one.framing_bytes}, closing {one.closing_bytes} bytes",
-        "codes": f"{frames} × {rows} × {columns} tokens, the first {one.kept_digits} of {one.all_digits} digits, "
+        "codes": f"{frames} × {rows} × {columns} tokens, {told_kept(one)} of {one.all_digits} digits, "
         f"patch {one.patch}",
         "model": f"{one.model or 'without a name'}, hash {one.model_hash}",
         "prior": f"{one.prior}, {'same on every machine' if one.portable else 'not portable'}"
@@ -146,6 +148,12 @@ def described(one: Facts) -> str:
         lines["trouble"] = one.trouble
     width = max(map(len, lines))
     return "\n".join([one.file, *(f"  {name:<{width}}  {value}" for name, value in lines.items())])
+
+
+def told_kept(one: Facts) -> str:
+    """Which digits of a code there are."""
+    *less, most = one.levels or (one.kept_digits,)
+    return f"the first {', '.join(map(str, less))} or {most}" if less else f"the first {most}"
 
 
 def described_time(one: Facts) -> dict[str, str]:
