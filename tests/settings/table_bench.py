@@ -51,6 +51,12 @@ def encode_ours(settings: OursSettings, folder: Path) -> Any:
     return [codec.encode(SMOOTH, bits) for bits in codec.qualities()]
 
 
+def encode_uneven(settings: OursSettings, folder: Path) -> Any:
+    """A picture that is flat on one side and noise on the other."""
+    noise = np.random.default_rng(0).integers(0, 256, (96, 48, 3), dtype=np.uint8)
+    return OursCodec(settings).encode(np.concatenate([np.full_like(noise, 90), noise], 1), settings.bits[0])
+
+
 def write_pictures(folder: Path, shift: int) -> None:
     folder.mkdir()
     for number in range(2):
@@ -98,6 +104,7 @@ TABLE: list[Row] = [
     *rows(AvifSettings, encode, {"speed": 10}, speed=6, subsampling="4:4:4"),
     *rows(JpegXlSettings, describe, {}, effort=3),
     *rows(OursSettings, encode_ours, {"bits": (9,), "prior": "raw"}, model="absent", prior="adaptive", bits=(18,)),
+    *rows(OursSettings, encode_uneven, {"bits": (18,), "prior": "raw"}, allocate=True),
     *rows(FixedRates, rate, BENCH["rates"], bits_per_pixel=(1.0, 2.0, 3.0, 5.0)),
     *rows(CodecBenchSettings, compare, BENCH, folder="others", codecs=({"kind": "jpeg"},), perceptual="lpips-squeeze"),
     *rows(CodecBenchSettings, compare, BENCH, ours=({"bits": (9,), "prior": "raw"},), rates={"kind": "matched"}),

@@ -31,12 +31,15 @@ def shown_name(model: str) -> str:
 
 
 class OursSettings(Settings):
-    """A tokenizer, a prior, and the bits a code to write files at: eighths of a code's length, all numbers, or any."""
+    """A tokenizer, a prior, and the bits a code to write files at: eighths of a code's length, all numbers, or any;
+    with `allocate` each of these files' bytes are shared out among the tokens.
+    """
 
     kind: Literal["bsq"] = "bsq"
     model: str = "biscuit-s"  # a bundled name, a folder or a hub id
     prior: PriorName = "auto"
     bits: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | Literal["eighths", "all"] = "eighths"
+    allocate: bool = False
 
 
 class OursCodec:
@@ -48,15 +51,17 @@ class OursCodec:
         self._prior = prior_called(settings.prior, self.tokenizer)
         self._bits = chosen_bits(settings, len(self.tokenizer.radices))
         words = PRIOR_WORDS.get(self._prior.name, self._prior.name)
-        self.name = "bsq" if settings.prior == "auto" else f"bsq-{settings.prior}"
-        self.label = f"bsq, {words} prior"
+        self._allocate = settings.allocate
+        shared = "-allocated" if settings.allocate else ""
+        self.name = ("bsq" if settings.prior == "auto" else f"bsq-{settings.prior}") + shared
+        self.label = f"bsq, {words} prior" + (", allocated" if settings.allocate else "")
         self.description = f"model {shown_name(settings.model)}, {words} prior {bytes(self._prior.identity).hex()}"
 
     def qualities(self) -> Sequence[float]:
         return self._bits
 
     def encode(self, picture: np.ndarray, quality: float) -> bytes:
-        return compress(picture, self.tokenizer, bits=int(quality), prior=self._prior)
+        return compress(picture, self.tokenizer, bits=int(quality), prior=self._prior, allocate=self._allocate)
 
     def decode(self, data: bytes) -> np.ndarray:
         return decompress(data, self.tokenizer, priors=(self._prior,))

@@ -89,6 +89,7 @@ def codecs(
         list[str] | None, typer.Option("--show", metavar="NAME", help="Picture to set side by side; may be repeated.")
     ] = None,
     threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="For every codec.")] = 1,
+    allocate: Annotated[bool, typer.Option("--allocate", help="Also write ours with `bsq encode --allocate`.")] = False,
     pictures: Pictures = None,
 ) -> None:
     """Compare real files of equal size: classical codecs and ours."""
@@ -105,12 +106,16 @@ def codecs(
     tokenizer = named_model(model) if "bsq" in names else None
     both = tokenizer is not None and rates is Rates.matched and learned_prior(tokenizer) is not None
     default = ("auto", "adaptive") if both else ("auto",)
-    ours = [{"model": model, "prior": prior, "bits": sweep} for prior in priors or default] if "bsq" in names else []
+    ours = [
+        {"model": model, "prior": prior, "bits": sweep, "allocate": shared}
+        for shared in ((False, True) if allocate else (False,))
+        for prior in priors or default
+    ]
     settings = CodecBenchSettings.model_validate(
         {
             "folder": folder,
             "codecs": [{"kind": name} for name in names if name != "bsq"],
-            "ours": ours,
+            "ours": ours if "bsq" in names else [],
             "rates": {"kind": rates.value},
             "anchor": anchor,
             "shown": shown or (),
