@@ -61,8 +61,8 @@ class GeneratorTrainer(Mover[Generator]):
     def _bare(self) -> Generator:
         return Generator(self.recipe.model)
 
-    def export(self, folder: Path) -> None:
-        save_generator(folder, self.averaged(), self.card)
+    def export(self, folder: Path, averaged: Generator) -> None:
+        save_generator(folder, averaged, self.card)
 
     def _lasting(self) -> dict[str, Any]:
         """The batch, so that steps count pictures, all that shapes state, and what the codes mean."""

@@ -254,7 +254,7 @@ class Run:
 
     def _export(self, fatal: bool = False) -> None:
         """The averaged model in a folder of its own, swapped in whole."""
-        self.trainer.averaged()  # every process has to ask
+        averaged = self.trainer.averaged()  # every process has to ask, and only once
         if not self.main:
             return
         folder, draft, old = self.out / "model", self.out / ".model.part", self.out / ".model.old"
@@ -262,7 +262,7 @@ class Run:
             leaving.callback(shutil.rmtree, draft, ignore_errors=True)
             for path in (draft, old):
                 shutil.rmtree(path, ignore_errors=True)
-            self.trainer.export(draft)
+            self.trainer.export(draft, averaged)
             if folder.exists():
                 folder.rename(old)
             draft.rename(folder)

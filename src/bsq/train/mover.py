@@ -76,8 +76,8 @@ class Mover(ABC, Generic[Network]):
         """The settings that a run keeps to its end."""
 
     @abstractmethod
-    def export(self, folder: Path) -> None:
-        """Write the averaged model."""
+    def export(self, folder: Path, averaged: Network) -> None:
+        """Write the averaged model, and what goes with it; one process alone."""
 
     def _afterwards(self, factor: float) -> Taken | Skipped:
         """What follows a step that was taken, at `factor` of the learning rate."""

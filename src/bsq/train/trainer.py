@@ -100,8 +100,7 @@ class Trainer(Mover[Tokenizer]):
     def _bare(self) -> Tokenizer:
         return Tokenizer(self.recipe.model)
 
-    def export(self, folder: Path) -> None:
-        averaged = self.averaged()
+    def export(self, folder: Path, averaged: Tokenizer) -> None:
         averaged.save_pretrained(folder)
         self.rate.export(folder, averaged.code_hash, self.seen)
 
