@@ -67,3 +67,19 @@ def test_margins_are_a_small_part_of_what_is_computed(side):
     outer = [(p.rows.outer_stop - p.rows.outer_start) * (p.columns.outer_stop - p.columns.outer_start) for p in cut]
     assert max(outer) < 1.5 * parts.TOKENS
     assert sum(outer) < 1.4 * side**2
+
+
+@pytest.mark.parametrize("size", [(1, 4_000_000), (4_000_000, 1), (4096, 4096)])
+def test_extreme_grids_are_cut_without_trying_everything(size, monkeypatch):
+    tried = []
+    computed = parts._computed
+    monkeypatch.setattr(parts, "_computed", lambda *words: tried.append(0) or computed(*words))
+    monkeypatch.setattr(parts, "_spans", lambda *words: pytest.fail("spans are walked to choose sides"))
+    parts._sides(*size, Reach(16, 8))
+    assert len(tried) <= 2 * parts.MOST_PIECES
+
+
+@given(st.integers(1, 400), st.integers(1, 500), st.integers(0, 15).map(lambda n: 4 * n))
+def test_computed_tokens_are_those_of_the_spans(size, length, margin):
+    spans = parts._spans(size, length, Reach(margin, 4))
+    assert parts._computed(size, length, Reach(margin, 4)) == sum(s.outer_stop - s.outer_start for s in spans)

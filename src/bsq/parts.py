@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 TOKENS = 32_768
 """Tokens of a part at most; the margins come on top."""
+MOST_PIECES = 64
+"""Widths that are tried: from the widest on, each a piece a row more."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +73,28 @@ def _sides(rows: int, columns: int, reach: Reach) -> tuple[int, int]:
     all the margins is least. No side is shorter than its two margins.
     """
 
-    def sides(pieces: int) -> tuple[int, int]:
-        width = min(columns, max(-(-columns // pieces // reach.step) * reach.step, 2 * reach.margin))
+    def sides(width: int) -> tuple[int, int]:
         return min(rows, max(TOKENS // width // reach.step * reach.step, reach.step, 2 * reach.margin)), width
 
     def cost(of: tuple[int, int]) -> tuple[int, int]:
         height, width = of
         return max(TOKENS, height * width), _computed(rows, height, reach) * _computed(columns, width, reach)
 
-    return min(map(sides, range(1, -(-columns // reach.step) + 1)), key=cost)
+    # Wider parts than of TOKENS in their lowest form are never better.
+    widest = min(columns, max(TOKENS // max(1, min(rows, reach.step)), reach.step, 2 * reach.margin))
+    pieces = range(-(-columns // widest), -(-columns // widest) + MOST_PIECES)
+    widths = {min(columns, max(-(-columns // n // reach.step) * reach.step, 2 * reach.margin)) for n in pieces}
+    return min(map(sides, sorted(widths, reverse=True)), key=cost)
 
 
 def _computed(size: int, length: int, reach: Reach) -> int:
+    """Tokens of an axis in spans of `length` with their margins, as `_spans` has them."""
+    spans = -(-size // length)
+    if spans == 1:
+        return size
+    if 2 * reach.margin <= length:
+        last = size - (spans - 1) * length
+        return size + 2 * reach.margin * (spans - 1) - max(0, reach.margin - last)
     return sum(span.outer_stop - span.outer_start for span in _spans(size, length, reach))
 
 

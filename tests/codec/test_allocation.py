@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import resource
 from dataclasses import replace
 from fractions import Fraction
 
@@ -237,6 +238,9 @@ def test_a_file_of_equal_size_is_closer(face: np.ndarray, how: dict[str, int]) -
 def test_there_must_be_something_to_share_out(face: np.ndarray) -> None:
     with pytest.raises(SettingsError, match="bits or max_bytes"):
         compress(face, allocate=True)
+    for bits in (0, 37, -3):
+        with pytest.raises(SettingsError, match="1 to 36"):
+            compress(face, bits=bits, allocate=True)
     small = face[:1, :1]
     assert np.array_equal(decompress(compress(small, bits=3, allocate=True)).shape, (1, 1, 3))
 
@@ -247,6 +251,16 @@ def test_measured_costs_fall_with_levels(face: np.ndarray) -> None:
     costs = measure_costs(model, pixels, codes, (9, 18, 27, 36), UniformPrior())
     assert costs.errors.sum(0).tolist() == sorted(costs.errors.sum(0), reverse=True)
     assert costs.bits[0].tolist() == pytest.approx([9, 18, 27, 36])
+
+
+def test_wide_radices_are_not_written_out_row_by_row() -> None:
+    """Beside 2^16 frequencies a token, of 16,384 tokens, 8 GiB: far more than this process may take."""
+    info = replace(describe((65536, 65536), height=128, width=128, patch=1), levels=(1, 2))
+    whole = likely_codes(replace(info, levels=()))
+    codes = allocate(whole, (1, 2), np.arange(info.grid.tokens) % 2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read_codes(write_codes(codes, info, UniformPrior())).codes == codes.first(2)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
 
 
 @pytest.fixture(scope="module")

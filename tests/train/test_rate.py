@@ -177,6 +177,14 @@ def test_a_skipped_step_leaves_the_prior_as_it_is(pictures: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_prior_that_cannot_be_written_does_not_cost_the_model(pictures: Path, tmp_path: Path) -> None:
+    recipe = tiny(pictures, loss={"rate": {**SMALL, "learning_rate": 1e8, "rounded": 1.0}})
+    with pytest.warns(UserWarning, match="cannot be written"):
+        run(recipe, tmp_path / "run")
+    assert bsq.load(str(tmp_path / "run" / "model")).radices == (2,) * BITS
+    assert not (tmp_path / "run" / "model" / "prior.json").exists()
+
+
 def test_other_digits_are_refused() -> None:
     model = MODEL | {"quantizer": {"kind": "fsq", "levels": [5, 5]}}
     with pytest.raises(ValidationError, match="binary digits"):

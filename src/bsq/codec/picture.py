@@ -54,6 +54,8 @@ def compress(
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)
     if allocate and bits is None and max_bytes is None:
         raise SettingsError("what is there to share out? allocate needs bits or max_bytes")
+    if bits is not None:
+        model.check_bits(bits)
     # What `bits` of every token would take may also be spent on more digits of some.
     codes = model.encode(pixels, None if allocate and max_bytes is None else bits)
     height, width = pixels.shape[-2:]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from bsq.errors import CheckpointError
 from bsq.prior.freeze import freeze, save_prior
 from bsq.prior.rounding import Rounding
 from bsq.prior.train import PriorTrainingSettings, build_optimizers
@@ -109,9 +111,15 @@ class RatePrior:
 
     def export(self, folder: Path, code_hash: str, seen: int) -> None:
         """Write the prior as integers beside the model, once it has begun to learn as such."""
-        if self._rounds(seen):
+        if not self._rounds(seen):
+            return
+        try:
             exact = freeze(copy.deepcopy(self.network.prior).cpu())
-            save_prior(exact, folder, code_hash=code_hash, notes=f"learned alongside, from {seen:,} pictures")
+        except CheckpointError as error:
+            # The tokenizer is worth writing without it.
+            warnings.warn(f"the prior that learned alongside cannot be written: {error}", stacklevel=2)
+            return
+        save_prior(exact, folder, code_hash=code_hash, notes=f"learned alongside, from {seen:,} pictures")
 
 
 def build_rate(
