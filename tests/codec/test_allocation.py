@@ -22,6 +22,7 @@ from bsq.codec.header import Header, header_body, read_header_body
 from bsq.codec.info import StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.picture import compress, decompress, recover
+from bsq.codec.shelf import priors_for
 from bsq.codec.stream import read_available, read_codes, write_codes
 from bsq.codes import Codes
 from bsq.data.pictures import to_pixels
@@ -233,6 +234,19 @@ def test_a_file_of_equal_size_is_closer(face: np.ndarray, how: dict[str, int]) -
     assert np.array_equal(bsq.decompress(shared), recover(shared).picture)
     assert recover(shared[: len(shared) // 2]).missing is not None
     assert inspect(shared).info.kept == (how.get("bits", 36) if "max_bytes" in how else 36)
+
+
+def test_nothing_is_made_up_for_digits_that_were_left_out(face: np.ndarray) -> None:
+    """Levels below the prior's first layer: with only the digest cut off, the picture is the same."""
+    data = compress(face, bits=9, max_bytes=700, allocate=True)
+    assert min(inspect(data).info.levels) < 9
+    last = recover(data[:-1])
+    assert last.missing is not None
+    assert "100 % of the digits" in last.missing
+    assert np.array_equal(last.picture, decompress(data))
+    cut = read_available(data[: len(data) // 2], priors_for(bsq.load("biscuit-s")))
+    assert cut.kept is not None
+    assert cut.missing[cut.kept[0] == 0].all()
 
 
 def test_there_must_be_something_to_share_out(face: np.ndarray) -> None:

@@ -242,7 +242,8 @@ def repaired(editor: Editor, damaged: Path, number: int | None, seed: int) -> np
     stream = read_available(read(damaged), priors_for(editor.tokenizer))
     check_tokenizer(stream.info, editor.tokenizer.code_hash)
     partial = repair(stream, editor, number, seed)
-    say(f"{float(stream.known.float().mean()):.1%} of the digits were there")
+    known, missing = int(stream.known.sum()), int(stream.missing.sum())
+    say(f"{known / (known + missing):.1%} of the digits were there")
     size = stream.info.height, stream.info.width
     return as_pictures(editor.tokenizer.decode(partial.codes, size, kept=partial.kept))
 

@@ -47,16 +47,18 @@ def complete(stream: DecodedStream, prior: Prior, way: Fill) -> PartialCodes:
         return PartialCodes(stream.codes, kept[None])
     digits, start = digits.clone(), 0
     depth = min(first_layer(prior), stream.codes.length)
+    # How far tokens are filled in: one that was written with fewer digits than that lacks none of the others.
+    wanted = torch.where(stream.missing[..., :depth].any(-1), stream.due.clamp(max=depth), kept)
     for grid in stream.info.groups:
         frames = slice(start, start + grid.frames)
         start += grid.frames
-        if kept[frames].min() >= depth:
+        if bool((kept[frames] >= wanted[frames]).all()):
             continue
         rows, sure = (part[frames, ..., :depth].reshape(-1, depth).numpy() for part in (digits, known))
         filled = fill(prior, grid, stream.codes.radices[:depth], rows, sure, MostLikely())
         shape = digits[frames, ..., :depth].shape
         digits[frames, ..., :depth] = torch.from_numpy(filled.astype(rows.dtype)).reshape(shape)
-        kept[frames] = kept[frames].clamp(min=depth)
+        kept[frames] = torch.maximum(kept[frames], wanted[frames])
     return PartialCodes(Codes(digits[None], stream.codes.radices), kept[None])
 
 
@@ -69,11 +71,15 @@ def first_layer(prior: Prior) -> int:
 def tell_missing(stream: DecodedStream, size: int) -> str:
     """What a stream of `size` bytes with trouble still gave: '… digits 1–9 of all tokens, 10–18 of 31–40 %, …'."""
     cut = isinstance(stream.trouble, TruncatedStreamError)
-    shares = stream.known.reshape(-1, stream.codes.length).double().mean(0).numpy()
+    known, missing = (
+        part.reshape(-1, stream.codes.length).double().sum(0).numpy() for part in (stream.known, stream.missing)
+    )
+    shares = np.where(missing > 0, known / np.maximum(known + missing, 1), 1.0)
     told = f"{'ends early' if cut else 'is damaged'} ({size} bytes are there): "
     if not shares.any():
         return f"{told}no digits can be used"
-    told += f"{_percent(float(shares.mean()))} of the digits can be used, {tell_digits(shares)}"
+    all_in_all = float(known.sum() / (known.sum() + missing.sum()))
+    told += f"{_percent(all_in_all)} of the digits can be used, {tell_digits(shares)}"
     if stream.unchecked:
         told += f"; {stream.unchecked} bytes of it lie behind the last checksum"
     return told

@@ -34,7 +34,8 @@ class DecodedStream:
 
     codes      (1, T, h, w, kept); digits that are missing are 0
     known      (T, h, w, kept) bool: the digits that the stream gave
-    kept       (1, T, h, w) int64, how many digits each token keeps; None: all of them
+    kept       (1, T, h, w) int64, how many digits each token keeps, 0 where the stream did not come to say so; None:
+               all tokens keep all of them
     unchecked  bytes behind the last checksum of a stream that was cut, and used: right unless they were changed, too
     trouble    why digits or the closing digest are missing; None if the stream is whole
     """
@@ -49,6 +50,18 @@ class DecodedStream:
     @property
     def info(self) -> StreamInfo:
         return self.header.info
+
+    @property
+    def missing(self) -> Tensor:
+        """(T, h, w, kept) bool: the digits that the stream should have given and did not."""
+        return ~self.known & (torch.arange(self.codes.length) < self.due[..., None])
+
+    @property
+    def due(self) -> Tensor:
+        """(T, h, w) int64: how many digits of each token the stream should have given, all where it does not say."""
+        if self.kept is None:
+            return torch.full(self.known.shape[:-1], self.codes.length)
+        return self.kept[0].masked_fill(self.kept[0] == 0, self.codes.length)
 
 
 def write_codes(codes: Codes, info: StreamInfo, prior: Prior) -> bytes:
@@ -175,10 +188,13 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
     if container.trouble is None and container.digest != closing_digest(codes, info):
         raise mismatch(container.header, "the closing digest does not hold: these are not the codes that were written")
     unchecked = sum(len(chunk.payload) - chunk.checked for chunk in container.chunks)
+    known, kept = torch.from_numpy(table.known).reshape(shape), None
+    if info.levels:
+        kept = kept_digits(codes, info.levels) * known[None, ..., -1]
     return DecodedStream(
         codes if not info.levels else codes.first(info.kept),
-        torch.from_numpy(table.known).reshape(shape)[..., : info.kept],
-        kept_digits(codes, info.levels) if info.levels else None,
+        known[..., : info.kept],
+        kept,
         container.header,
         unchecked,
         container.trouble,

@@ -14,4 +14,8 @@ def repair(stream: DecodedStream, editor: Editor, number: int | None = None, see
     kept = stream.known.long().cumprod(-1).sum(-1)[None]
     edited = editor.complete(stream.codes, kept, number, seed)
     length = stream.codes.length
-    return PartialCodes(edited.codes.first(min(edited.codes.length, length)), edited.kept.clamp(max=length))
+    # A token that was written with fewer digits lacks none.
+    whole = ~stream.missing.any(-1)[None]
+    return PartialCodes(
+        edited.codes.first(min(edited.codes.length, length)), kept.where(whole, edited.kept.clamp(max=length))
+    )
