@@ -185,6 +185,21 @@ def test_a_prior_that_cannot_be_written_does_not_cost_the_model(pictures: Path, 
     assert not (tmp_path / "run" / "model" / "prior.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "name"), [({"window": 4}, "window"), ({"width": 7}, "width"), ({"passes": ()}, "passes")]
+)
+def test_a_prior_that_cannot_be_is_named(wrong: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValidationError, match=f"loss.rate.{name}"):
+        tiny(Path("nowhere"), loss={"rate": SMALL | wrong})
+
+
+def test_a_run_begun_without_the_rate_goes_on_without_it(pictures: Path, tmp_path: Path) -> None:
+    run(tiny(pictures, pictures=16), tmp_path / "run")
+    with pytest.raises(bsq.errors.SettingsError, match="rate"):
+        run(rate_aware(pictures), tmp_path / "run", Start.RESUME)
+    assert run(tiny(pictures), tmp_path / "run", Start.RESUME).pictures == 48
+
+
 def test_other_digits_are_refused() -> None:
     model = MODEL | {"quantizer": {"kind": "fsq", "levels": [5, 5]}}
     with pytest.raises(ValidationError, match="binary digits"):

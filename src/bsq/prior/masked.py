@@ -46,7 +46,7 @@ class MaskedSettings(Settings):
     width: int = Field(default=128, ge=8, le=512, multiple_of=8)
     blocks: int = Field(default=4, ge=0, le=16)
     chain_width: int = Field(default=128, ge=8, le=256, multiple_of=8)
-    window: int = Field(default=5, ge=1, le=9)
+    window: Literal[1, 3, 5, 7, 9] = 5
     earlier_frames: Literal[0, 1] = 0
 
     def layout(self) -> Layout:

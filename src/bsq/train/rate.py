@@ -7,6 +7,7 @@ alongside, cannot predict of them. Gradients reach the code the way those of the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,10 @@ class RateSettings(RampSettings):
     window: int = 5
     learning_rate: PositiveFloat = 2e-3
     rounded: float = Field(default=0.3, ge=0, le=1)
+
+    def lasting(self, frames: int) -> dict[str, Any]:
+        """The settings that shape the prior, which a run keeps to its end."""
+        return self.model_dump(mode="json", include=SHAPE) | {"clips": frames > 1}
 
     def prior(self, radices: tuple[int, ...], frames: int) -> MaskedSettings:
         """The shape of the prior of such codes, of pictures or of clips of `frames`."""

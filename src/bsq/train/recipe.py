@@ -21,6 +21,7 @@ from bsq.tokenizer import TokenizerSettings
 from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.objective import LossSettings, NestedSettings
 from bsq.train.optimizers import AdamWSettings
+from bsq.train.rate import RateSettings
 from bsq.train.run_settings import RunSettings
 
 BASE = "base"
@@ -74,12 +75,23 @@ class Recipe(RunSettings):
                 raise ValueError(f"learns=decoder is for bsq, lfq and fsq; {other.kind} changes as it is trained")
         if self.loss.rate is not None and not isinstance(self.model.quantizer, BsqSettings | LfqSettings):
             raise ValueError(f"loss.rate counts binary digits, of bsq and lfq; {self.model.quantizer.kind} has others")
+        if self.loss.rate is not None:
+            check_rate(self.loss.rate, build_quantizer(self.model.quantizer).radices)
         if self.nested is not None:
             quantizer = build_quantizer(self.model.quantizer)
             if not quantizer.can_nest or max(self.nested.choices) > len(quantizer.radices):
                 digits = len(quantizer.radices)
                 raise ValueError(f"nested.choices={self.nested.choices} do not fit a code of {digits} digits")
         return self
+
+
+def check_rate(rate: RateSettings, radices: tuple[int, ...]) -> None:
+    """Raises ValueError for settings that no prior can have."""
+    try:
+        rate.prior(radices, 1)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(f"loss.rate.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
 
 
 def check_judge(judge: AnyDiscriminator, data: DataSettings) -> None:

@@ -22,7 +22,6 @@ from bsq.train.learners import choose_learners
 from bsq.train.meter import Meter
 from bsq.train.mover import Mover
 from bsq.train.objective import Objective, TokenizerObjective, draw_kept
-from bsq.train.rate import SHAPE
 from bsq.train.rate_prior import build_rate
 from bsq.train.recipe import Recipe
 from bsq.vit.transformer import Transformer
@@ -112,7 +111,7 @@ class Trainer(Mover[Tokenizer]):
         return State({**state.tensors, **self.adversary.tensors(), **self.rate.tensors()}, state.facts)
 
     def restore(self, state: State) -> None:
-        super().restore(state)
+        super().restore(State(state.tensors, {"rate": None, **state.facts}))  # earlier runs knew of no rate
         self.adversary.restore(state.tensors)
         self.rate.restore(state.tensors)
 
@@ -125,7 +124,7 @@ def lasting(recipe: Recipe) -> dict[str, Any]:
         "learns": recipe.learns,
         "optimizer": {"kind": recipe.optimizer.kind},
         "loss": {"adversarial": recipe.loss.adversarial.model_dump(mode="json", include={"kind", "discriminator"})},
-        "rate": None if recipe.loss.rate is None else recipe.loss.rate.model_dump(mode="json", include=SHAPE),
+        "rate": None if recipe.loss.rate is None else recipe.loss.rate.lasting(recipe.data.frames),
     }
 
 
