@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -31,10 +30,11 @@ from bsq.data.files import Existing, write_file
 from bsq.data.pictures import open_picture, to_pixels
 from bsq.errors import CheckpointError
 from bsq.prior.adaptive import AdaptivePrior
-from bsq.prior.base import TOTAL_FREQUENCY, Grid, Prior
+from bsq.prior.base import Prior
 from bsq.prior.causal import CausalPrior
 from bsq.prior.freeze import freeze
 from bsq.prior.layout import code_bits
+from bsq.prior.lengths import digit_lengths
 from bsq.prior.masked import MaskedPrior
 from bsq.prior.resume import Trained, load_trained
 from bsq.prior.uniform import UniformPrior
@@ -78,27 +78,7 @@ class Sample:
 
 def conversed_bits(prior: Prior) -> IdealBits:
     """Σ −log2 p over the prior's whole conversation, p as the integers that the coder is given."""
-
-    def ideal(codes: Codes) -> float:
-        _, frames, height, width, _ = codes.digits.shape
-        digits = codes.digits.reshape(frames * height * width, -1).numpy()
-        conversation, total = prior.converse(Grid(frames, height, width), codes.radices), 0.0
-        question = next(conversation, None)
-        while question is not None:
-            answer = digits[question.tokens, question.digit].astype(np.int64)
-            given = np.asarray(question.frequencies, np.float64)
-            if codes.radices[question.digit] == 2 and given.ndim == 1:
-                chances = np.where(answer == 1, given, TOTAL_FREQUENCY - given)
-            else:
-                chances = np.take_along_axis(np.broadcast_to(given, (len(answer), given.shape[-1])), answer[:, None], 1)
-            total -= float(np.log2(chances / TOTAL_FREQUENCY).sum())
-            try:
-                question = conversation.send(answer)
-            except StopIteration:
-                question = None
-        return total
-
-    return ideal
+    return lambda codes: float(digit_lengths(prior, codes).sum())
 
 
 def forward_bits(prior: CausalPrior) -> IdealBits:

@@ -15,7 +15,7 @@ import torch
 from benchmarks import Row, settle_allocator
 from bsq.prior.adaptive import AdaptivePrior
 from bsq.prior.arithmetic import WideArithmetic
-from bsq.prior.base import Grid, Prior
+from bsq.prior.base import Grid, Prior, reply
 from bsq.prior.causal import CausalPrior, CausalSettings
 from bsq.prior.exact import ExactPrior
 from bsq.prior.freeze import freeze
@@ -56,10 +56,7 @@ def hold(prior: Prior, grid: Grid, repeats: int = 3) -> float:
         conversation = prior.converse(grid, RADICES)
         question = next(conversation, None)
         while question is not None:
-            try:
-                question = conversation.send(digits[question.tokens, question.digit])
-            except StopIteration:
-                question = None
+            question = reply(conversation, digits[question.tokens, question.digit])
         least = min(least, time.perf_counter() - start)
     return least
 

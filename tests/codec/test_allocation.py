@@ -17,7 +17,7 @@ from streams import EchoPrior, describe, likely_codes
 from test_fuzz import mutate
 
 import bsq
-from bsq.codec.allocation import Costs, best_within, digit_bits_by, levels_of, measure_costs, patch_errors
+from bsq.codec.allocation import Costs, best_within, levels_of, measure_costs, patch_errors
 from bsq.codec.header import Header, header_body, read_header_body
 from bsq.codec.info import StreamInfo
 from bsq.codec.measure import inspect
@@ -30,6 +30,7 @@ from bsq.errors import CodesError, DamagedStreamError, SettingsError, StreamErro
 from bsq.prior.adaptive import AdaptivePrior
 from bsq.prior.allocated import allocate, kept_digits
 from bsq.prior.base import Prior
+from bsq.prior.lengths import digit_lengths
 from bsq.prior.masked import MaskedPrior, MaskedSettings
 from bsq.prior.uniform import UniformPrior
 
@@ -161,12 +162,12 @@ def test_costs_are_those_of_the_file() -> None:
     info = describe((2,) * 12, height=160, width=160)
     codes = likely_codes(info)
     for prior in (EchoPrior(), AdaptivePrior()):
-        spent = digit_bits_by(prior, codes)
+        spent = digit_lengths(prior, codes)
         payload = inspect(write_codes(codes, info, prior)).payload
         assert spent.shape == (info.grid.tokens, 12)
         assert spent.sum() / 8 == pytest.approx(payload, abs=2)
     mixed = describe((5, 3, 300), height=64, width=64)
-    assert digit_bits_by(UniformPrior(), likely_codes(mixed)).sum(0) / 64 == pytest.approx(
+    assert digit_lengths(UniformPrior(), likely_codes(mixed)).sum(0) / 64 == pytest.approx(
         np.log2([5, 3, 300]), rel=1e-3
     )
 

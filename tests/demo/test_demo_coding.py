@@ -10,9 +10,10 @@ import pytest
 
 from bsq.codec.picture import compress, decompress
 from bsq.codec.video import compress_video, decompress_video
-from bsq.demo.coding import begin, code, code_lengths, reconstruct
+from bsq.demo.coding import begin, code, reconstruct
 from bsq.demo.judging import compare, part_measured, score
 from bsq.demo.material import Bounds, Material
+from bsq.prior.lengths import code_lengths
 from bsq.tokenizer import Tokenizer
 
 RANDOM = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bsq.prior.base import Grid, Prior, Question
+from bsq.prior.base import Grid, Prior, Question, reply
 from bsq.prior.exact import ExactPrior
 from bsq.prior.freeze import freeze
 from bsq.prior.masked import MaskedPrior, MaskedSettings
@@ -42,10 +42,7 @@ def hold(
     while question is not None:
         answers = digits[question.tokens, question.digit].astype(np.int64)
         yield question, answers
-        try:
-            question = conversation.send(answers)
-        except StopIteration:
-            question = None
+        question = reply(conversation, answers)
 
 
 def talk(prior: Prior, grid: Grid, radices: tuple[int, ...], digits: np.ndarray) -> Talk:

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import bsq
+from bsq.codes import Codes
 from bsq.data.loader import Batch
 from bsq.data.stored import find_pictures
-from bsq.prior.base import Grid
 from bsq.prior.freeze import load_prior
+from bsq.prior.lengths import digit_lengths
 from bsq.quantizers import BSQ, LFQ, BsqSettings, FsqSettings, LfqSettings, build_quantizer
 from bsq.train import Start, run
 from bsq.train.adversary import Skipped
@@ -45,22 +46,6 @@ def counter(frames: int = 1, kind: type[BsqSettings | LfqSettings] = BsqSettings
     return rate, quantizer
 
 
-def true_bits(rate: CodeRate, digits: Tensor) -> float:
-    """Ideal code length of digits (1, h, w, L), asked for as a coder asks."""
-    _, height, width, length = digits.shape
-    flat = digits.reshape(-1, length).numpy()
-    conversation = rate.prior.converse(Grid(1, height, width), (2,) * length)
-    total, question = 0.0, next(conversation)
-    while True:
-        asked = flat[question.tokens, question.digit]
-        ones = np.asarray(question.frequencies, np.float64).reshape(len(asked), -1)[:, -1] / 65536
-        total -= float(np.log2(np.where(asked == 1, ones, 1 - ones)).sum())
-        try:
-            question = conversation.send(asked)
-        except StopIteration:
-            return total / len(flat)
-
-
 @pytest.mark.parametrize("kept", [BITS, 5, 3, 2])
 def test_the_estimate_is_the_length_of_a_file_on_average(kept: int) -> None:
     rate, quantizer = counter()
@@ -69,7 +54,8 @@ def test_the_estimate_is_the_length_of_a_file_on_average(kept: int) -> None:
     draw = np.random.default_rng(0)
     with torch.no_grad():
         samples = torch.cat([rate(quantized, torch.full((64,), kept), 1.0, draw) for _ in range(12)])
-    wanted = true_bits(rate, quantized.digits[0, :, :, :, :kept])
+    file = Codes(quantized.digits[:1, ..., :kept], (2,) * kept)
+    wanted = digit_lengths(rate.prior, file).sum() / 42
     error = float(samples.std()) / len(samples) ** 0.5
     assert float(samples.mean()) == pytest.approx(wanted, abs=4 * error + 1e-3)
     assert error < 0.05 * wanted

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from bsq.codes import Codes
 from bsq.pixels import pad_to
-from bsq.prior.base import TOTAL_FREQUENCY, Grid, Prior
+from bsq.prior.base import Prior
+from bsq.prior.lengths import digit_lengths
 from bsq.tokenizer import Tokenizer
 
 PARTS = 4
@@ -62,7 +63,7 @@ def levels_of(digits: int) -> tuple[int, ...]:
 def measure_costs(model: Tokenizer, pixels: Tensor, codes: Codes, levels: Sequence[int], prior: Prior) -> Costs:
     """Of a picture (1, 3, H, W) and its whole codes; the picture is decoded once a level."""
     errors = [patch_errors(model.decode(codes.first(level))[:, :, 0], pixels, model.patch) for level in levels]
-    bits = digit_bits_by(prior, codes).cumsum(1)
+    bits = digit_lengths(prior, codes).cumsum(1)
     return Costs(np.stack(errors, 1), bits[:, [level - 1 for level in levels]])
 
 
@@ -81,27 +82,6 @@ def patch_errors(again: Tensor, pixels: Tensor, patch: int) -> np.ndarray:
     )
     weights = ((square - mean.square()).clamp_min(0) + CALM).rsqrt()
     return (errors * weights[:, 0]).flatten().double().cpu().numpy()
-
-
-def digit_bits_by(prior: Prior, codes: Codes) -> np.ndarray:
-    """What the prior spends on each digit of codes (1, T, h, w, L): bits (T·h·w, L)."""
-    digits = codes.digits.reshape(-1, codes.length).cpu().numpy()
-    spent = np.zeros(digits.shape)
-    conversation = prior.converse(Grid(*codes.shape[1:4]), codes.radices)
-    question = next(conversation, None)
-    while question is not None:
-        answer = digits[question.tokens, question.digit].astype(np.int64)
-        frequencies = question.frequencies.astype(np.int64)
-        if frequencies.ndim == 1:
-            taken = np.where(answer, frequencies, TOTAL_FREQUENCY - frequencies)
-        else:
-            taken = np.take_along_axis(frequencies, answer[:, None], 1)[:, 0]
-        spent[question.tokens, question.digit] = -np.log2(taken / TOTAL_FREQUENCY)
-        try:
-            question = conversation.send(answer)
-        except StopIteration:
-            question = None
-    return spent
 
 
 def best_within(costs: Costs, write: Write, max_bytes: int) -> tuple[np.ndarray, bytes] | None:

@@ -18,7 +18,7 @@ import constriction
 import numpy as np
 
 from bsq.errors import DamagedStreamError
-from bsq.prior.base import TOTAL_FREQUENCY
+from bsq.prior.base import TOTAL_FREQUENCY, is_one_row
 
 WORD_BYTES = 4
 BLOCK_WEIGHTS = 1 << 17  # weights handed over at once: they stay in the cache, and wide alphabets in bounded memory
@@ -143,11 +143,6 @@ def check_frequencies(frequencies: np.ndarray, count: int) -> None:
 def radix_of(frequencies: np.ndarray) -> int:
     """2 for (n,), K for (n, K)."""
     return 2 if frequencies.ndim == 1 else frequencies.shape[1]
-
-
-def is_one_row(frequencies: np.ndarray) -> bool:
-    """Whether all digits share one broadcast row of frequencies; then one model serves all."""
-    return len(frequencies) > 1 and frequencies.strides[0] == 0
 
 
 def one_model(frequencies: np.ndarray) -> object:

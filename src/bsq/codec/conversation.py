@@ -17,7 +17,7 @@ from bsq.codec.framing import Chunk
 from bsq.codec.header import Header
 from bsq.codes import Codes
 from bsq.errors import DamagedStreamError, NotPortableError, SettingsError, StreamError, WrongModelError
-from bsq.prior.base import Conversation, Grid, Prior, Question
+from bsq.prior.base import Conversation, Grid, Prior, Question, reply
 
 
 def write_group(codes: Codes, prior: Prior, writer: ChunkSink) -> None:
@@ -31,7 +31,7 @@ def write_group(codes: Codes, prior: Prior, writer: ChunkSink) -> None:
         _check_unasked(asked, question.tokens, question.digit)
         answer = digits[question.tokens, question.digit].astype(np.int64)
         builder.add(question, answer, codes.radices[question.digit])
-        question = _answer(conversation, answer)
+        question = reply(conversation, answer)
     # A reader takes digits that nobody asks for as 0.
     if digits[~asked].any():
         raise ValueError(f"the {prior.name} prior left {asked.size - asked.sum()} digits unasked")
@@ -77,7 +77,7 @@ def read_group(table: Table, prior: Prior, grid: Grid, radices: tuple[int, ...],
         if len(answer) < len(question.tokens):
             return False
         last = question.chunk
-        question = _answer(conversation, answer)
+        question = reply(conversation, answer)
     if source is not None:
         source.close()
     if end != last + 1 or unread:
@@ -102,14 +102,6 @@ def _begin(prior: Prior, grid: Grid, radices: tuple[int, ...]) -> tuple[Conversa
         return conversation, next(conversation, None)
     except SettingsError as error:
         raise WrongModelError(f"the prior does not fit the stream's codes: {error}") from error
-
-
-def _answer(conversation: Conversation, answer: np.ndarray) -> Question | None:
-    """The next question, None when the conversation is over."""
-    try:
-        return conversation.send(answer)
-    except StopIteration:
-        return None
 
 
 def _check_unasked(asked: np.ndarray, tokens: np.ndarray, digit: int) -> None:

@@ -18,7 +18,8 @@ from bsq.codec.stream import split_groups, write_codes
 from bsq.codes import Codes
 from bsq.data.pictures import to_pixels, to_uint8
 from bsq.demo.material import Material
-from bsq.prior.base import TOTAL_FREQUENCY, Conversation, Grid, Prior
+from bsq.prior.base import Conversation, Grid, Prior, Wrapped, reply
+from bsq.prior.lengths import code_lengths
 from bsq.tokenizer import Tokenizer
 
 
@@ -76,42 +77,18 @@ def info_of(work: Work, bits: int) -> StreamInfo:
 
 
 @dataclass(eq=False)
-class Meter:
+class Meter(Wrapped):
     """A prior that notes, while it is asked, what each token costs: −log2 of what it expected of its digits."""
 
-    prior: Prior
+    inner: Prior
     costs: list[np.ndarray] = field(default_factory=list)  # (T, h, w) of each group
-
-    @property
-    def name(self) -> str:
-        return self.prior.name
-
-    @property
-    def identity(self) -> bytes:
-        return self.prior.identity
-
-    @property
-    def portable(self) -> bool:
-        return self.prior.portable
 
     def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
         spent = np.zeros(grid.tokens)
         self.costs.append(spent.reshape(grid.frames, grid.height, grid.width))
-        conversation = self.prior.converse(grid, radices)
+        conversation = self.inner.converse(grid, radices)
         question = next(conversation, None)
         while question is not None:
             answer = yield question
             spent[question.tokens] += code_lengths(question.frequencies, answer)
-            try:
-                question = conversation.send(answer)
-            except StopIteration:
-                question = None
-
-
-def code_lengths(frequencies: np.ndarray, digits: np.ndarray) -> np.ndarray:
-    """Bits (n,) float64 of digits (n,) by the frequencies of a `Question`."""
-    if frequencies.ndim == 1:
-        expected = np.where(digits == 1, frequencies, TOTAL_FREQUENCY - frequencies.astype(np.int64))
-    else:
-        expected = frequencies[np.arange(len(digits)), digits]
-    return np.log2(TOTAL_FREQUENCY) - np.log2(expected)
+            question = reply(conversation, answer)

@@ -15,68 +15,50 @@ import torch
 from bsq.codes import Codes
 from bsq.errors import CodesError
 from bsq.prior.adaptive import AdaptivePrior
-from bsq.prior.base import Conversation, Grid, Prior, Question
+from bsq.prior.base import Conversation, Grid, Prior, Question, Wrapped, is_one_row, reply
 from bsq.prior.fill import MostLikely
 
 MAX_LEVELS = 16
 
 
 @dataclass(frozen=True)
-class AllocatedPrior:
+class AllocatedPrior(Wrapped):
     """A prior of allocated codes; `levels` are the numbers of digits that a token may keep, ascending."""
 
     inner: Prior
     levels: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def identity(self) -> bytes:
-        return self.inner.identity
-
-    @property
-    def portable(self) -> bool:
-        return self.inner.portable
 
     def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
         """Ask for the levels, then for the kept digits. `radices` are those of the digits, then that of the level."""
         *own, count = radices
         if count != len(self.levels) or self.levels[-1] != len(own):
             raise CodesError(f"levels {self.levels} do not fit codes of {len(own)} digits and {count} levels")
-        kept, step, choose = np.zeros(grid.tokens, np.int64), 0, MostLikely()
+        choose = MostLikely()
         conversation = self.inner.converse(grid, tuple(own))
         first = next(conversation)  # before anything is asked: here a prior says that it does not model such codes
         asking = AdaptivePrior().converse(grid, (count,))
+        kept, steps = np.zeros(grid.tokens, np.int64), 0
         question: Question | None = next(asking)
         while question is not None:
             level = yield replace(question, digit=len(own))
             kept[question.tokens] = np.asarray(self.levels)[level]
-            step = question.chunk + 1
-            question = _next(asking, level)
+            steps = question.chunk + 1
+            question = reply(asking, level)
         question = first
         while question is not None:
             mask = kept[question.tokens] > question.digit
             answer = choose(question)
             if mask.any():
                 asked = Question(
-                    question.tokens[mask], question.digit, _rows(question.frequencies, mask), question.chunk + step
+                    question.tokens[mask], question.digit, _rows(question.frequencies, mask), question.chunk + steps
                 )
                 answer[mask] = yield asked
-            question = _next(conversation, answer)
-
-
-def _next(conversation: Conversation, answer: np.ndarray) -> Question | None:
-    try:
-        return conversation.send(answer)
-    except StopIteration:
-        return None
+            question = reply(conversation, answer)
 
 
 def _rows(frequencies: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The rows chosen; of a row that is broadcast, as many."""
-    if len(frequencies) > 1 and frequencies.strides[0] == 0:
+    if is_one_row(frequencies):
         return frequencies[: int(mask.sum())]
     return frequencies[mask]
 

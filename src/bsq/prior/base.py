@@ -76,3 +76,34 @@ class Prior(Protocol):
     def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
         """Ask for every digit of the grid once; each question is answered, by `send`, with its digits, (n,) int64."""
         ...
+
+
+class Wrapped:
+    """A prior that goes by another one's name, identity and portability."""
+
+    inner: Prior
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def identity(self) -> bytes:
+        return self.inner.identity
+
+    @property
+    def portable(self) -> bool:
+        return self.inner.portable
+
+
+def reply(conversation: Conversation, digits: np.ndarray) -> Question | None:
+    """Answer the question at hand: the next one, None when the conversation is over."""
+    try:
+        return conversation.send(digits)
+    except StopIteration:
+        return None
+
+
+def is_one_row(frequencies: np.ndarray) -> bool:
+    """Whether all digits of a question share one broadcast row of frequencies."""
+    return len(frequencies) > 1 and frequencies.strides[0] == 0

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from bsq.errors import CodesError
-from bsq.prior.base import TOTAL_FREQUENCY, Grid, Prior, Question
+from bsq.prior.base import TOTAL_FREQUENCY, Grid, Prior, Question, is_one_row, reply
 
 
 class Choice(Protocol):
@@ -29,7 +29,7 @@ class MostLikely:
         frequencies = question.frequencies
         if frequencies.ndim == 1:
             return (frequencies > TOTAL_FREQUENCY // 2).astype(np.int64)
-        if len(frequencies) > 1 and frequencies.strides[0] == 0:  # one row for all: numpy would write it out
+        if is_one_row(frequencies):  # numpy would write it out
             return np.full(len(frequencies), int(frequencies[0].argmax()), np.int64)
         return frequencies.argmax(1).astype(np.int64)
 
@@ -65,8 +65,5 @@ def fill(
     while question is not None:
         here = (question.tokens, question.digit)
         whole[here] = np.where(known[here], whole[here], choose(question))
-        try:
-            question = conversation.send(whole[here])
-        except StopIteration:
-            question = None
+        question = reply(conversation, whole[here])
     return whole
