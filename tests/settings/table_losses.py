@@ -61,7 +61,7 @@ def tell_apart(settings: Any, folder: Path) -> Any:
 
 
 def measure(settings: ReconstructionSettings, folder: Path) -> Any:
-    one, other = torch.rand(2, 2, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    one, other = torch.rand(2, 2, 3, 1, 97, 97, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return reconstruction_loss(one, other, settings)
 
 
@@ -95,7 +95,7 @@ TABLE: list[Row] = [
         frames=1,
     ),
     *rows(PatchSettings, tell_apart, {"width": 4, "layers": 2}, width=8, layers=1, norm="none"),
-    *rows(ReconstructionSettings, measure, {}, l1=0.5, mse=1.0, charbonnier=1.0),
+    *rows(ReconstructionSettings, measure, {}, l1=0.5, mse=1.0, charbonnier=1.0, ms_ssim=1.0),
     *rows(ReconstructionSettings, measure, {"charbonnier": 1.0}, charbonnier_epsilon=0.1),
     *rows(LpipsSettings, perceive, {}, network="alex", weight=0.5, weights_file="elsewhere.safetensors"),
 ]

@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from bsq.train import Start, run
+from bsq.train.checkpoints import checkpoints
 from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.recipe import Recipe
+from bsq.train.trainer import Trainer
 
 TRANSFORMER = {"width": 16, "depth": 1, "head_width": 8}
 MODEL = {
@@ -104,3 +110,23 @@ def losses(out: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     timing = ("pictures_per_second", "data_wait")
     return [{k: v for k, v in line.items() if k not in timing} for line in lines if line["event"] == "train"]
+
+
+def assert_resumes_exactly(recipe: Recipe, whole: Path, stopped: Path) -> dict[str, torch.Tensor]:
+    """Runs `recipe` into `stopped`, dies in its tenth step, resumes, and must end as the run in `whole` did. Returns
+    the tensors of the last checkpoint.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        take = Trainer.train_step
+        patch.setattr(Trainer, "train_step", lambda self, b: die() if self.step == 10 else take(self, b))
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, stopped)
+    run(recipe, stopped, Start.RESUME)
+    assert losses(stopped) == losses(whole)
+    mine, theirs = (load_file(checkpoints(out / "checkpoints")[-1]) for out in (stopped, whole))
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    return mine
+
+
+def die() -> None:
+    raise KeyboardInterrupt

@@ -292,6 +292,5 @@ def choose_target(bits_per_pixel: float | None, count: int | None) -> Callable[[
 
 def encoded_line(job: Job, info: StreamInfo, written: int, seconds: float) -> str:
     rate = 8 * written / (info.height * info.width)
-    kept = f"{info.levels[0]} to {info.levels[-1]}" if info.levels else str(info.kept)
-    told = f"{info.width}×{info.height}, {kept} bits a token, {size(written)}, {rate:.3f} bpp"
+    told = f"{info.width}×{info.height}, {info.told_kept} bits a token, {size(written)}, {rate:.3f} bpp"
     return f"{job.name} → {place_name(job.target)}: {told}, {seconds:.1f} s"

@@ -38,11 +38,8 @@ class Header:
 
 def header_body(header: Header) -> bytes:
     """The header's fields as bytes; mirror of `read_header_body`."""
-    info, flags, parts = (
-        header.info,
-        0,
-        [varint(header.info.height), varint(header.info.width), varint(header.info.patch)],
-    )
+    info, flags = header.info, 0
+    parts = [varint(info.height), varint(info.width), varint(info.patch)]
     plain = replace(info, least_rows=1, least_columns=1)
     if plain.grid != info.grid:
         flags |= _LEAST_GRID

@@ -110,6 +110,11 @@ class StreamInfo:
         return (*self.kept_radices, len(self.levels)) if self.levels else self.kept_radices
 
     @property
+    def told_kept(self) -> str:
+        """How many digits a token keeps, for people: "18", or "9 to 36"."""
+        return f"{self.levels[0]} to {self.levels[-1]}" if self.levels else str(self.kept)
+
+    @property
     def kind(self) -> str:
         """ "picture" or "video"."""
         return "picture" if self.frame_rate is None else "video"

@@ -22,7 +22,7 @@ class StreamParts:
     payload   of the chunks: the coded digits, as far as they are there
     framing   tags, lengths and checksums of the chunks
     closing   end mark and digest
-    raw_bits  what the digits would take uncoded
+    raw_bits  what the digits would take uncoded, those that levels leave out among them
     """
 
     info: StreamInfo

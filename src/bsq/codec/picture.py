@@ -72,8 +72,8 @@ def compress(
 
 
 def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alike: bytes, max_bytes: int) -> bytes:
-    """The stream of at most `max_bytes` with the least error that allocation finds; `alike`, of tokens that all
-    keep as many digits, if that has less.
+    """The stream of at most `max_bytes` with the least error that allocation finds; `alike`, a stream of tokens that
+    all keep as many digits, where that has less, nothing else fits or codes have a single digit.
     """
     levels = levels_of(codes.length)
     if len(levels) < 2:
@@ -89,8 +89,11 @@ def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alik
     if found is None:
         return alike
     kept = inspect(alike).info.kept
-    plain = model.decode(codes.first(kept))[:, :, 0]
-    return found[1] if costs.error(found[0]) < patch_errors(plain, pixels, model.patch).sum() else alike
+    if kept in levels:
+        error = costs.errors[:, levels.index(kept)].sum()
+    else:
+        error = patch_errors(model.decode(codes.first(kept))[:, :, 0], pixels, model.patch).sum()
+    return found[1] if costs.error(found[0]) < error else alike
 
 
 def largest_within(write: Callable[[int], bytes], most: int, max_bytes: int) -> bytes:

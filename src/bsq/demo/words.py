@@ -128,7 +128,7 @@ def told_stream(name: str, parts: StreamParts) -> str:
         "holds": what,
         "file": f"{count_bytes(parts.total)}, {8 * parts.total / (info.width * info.height * info.frames):.3f} "
         "bits a pixel",
-        "codes": f"{grid.frames} × {grid.height} × {grid.width} tokens, {info.kept} of {len(info.radices)} digits",
+        "codes": f"{grid.frames} × {grid.height} × {grid.width} tokens, {info.told_kept} of {len(info.radices)} digits",
         "parts": f"header {parts.header}, coded {parts.payload:,}, framing {parts.framing}, closing {parts.closing}",
         "model": info.tokenizer or f"without a name, {info.code_hash.hex()}",
         "prior": parts.prior,

@@ -10,23 +10,26 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
+from bsq.losses.structure import structural_distance
 from bsq.settings import Settings
 
 
 class ReconstructionSettings(Settings):
     """Weights of the mean absolute error, the mean squared error and Charbonnier's √(x² + ε²) − ε, all of pixels in
-    [−1, 1]. The paper's poster says MSE, its released code L1, each with weight 1.
+    [−1, 1], and of 1 − MS-SSIM (`bsq.losses.structure`). The paper's poster says MSE, its released code L1, each with
+    weight 1.
     """
 
     l1: NonNegativeFloat = 1.0
     mse: NonNegativeFloat = 0.0
     charbonnier: NonNegativeFloat = 0.0
     charbonnier_epsilon: PositiveFloat = 1e-3
+    ms_ssim: NonNegativeFloat = 0.0
 
     @model_validator(mode="after")
     def _has_a_weight(self) -> Self:
-        if not self.l1 + self.mse + self.charbonnier:
-            raise ValueError("one of l1, mse and charbonnier must have a weight")
+        if not self.l1 + self.mse + self.charbonnier + self.ms_ssim:
+            raise ValueError("one of l1, mse, charbonnier and ms_ssim must have a weight")
         return self
 
 
@@ -55,4 +58,7 @@ def reconstruction_loss(pixels: Tensor, reference: Tensor, settings: Reconstruct
         epsilon = settings.charbonnier_epsilon
         distances["charbonnier"] = (torch.sqrt(error.square() + epsilon**2) - epsilon).mean()
         loss = loss + settings.charbonnier * distances["charbonnier"]
+    if settings.ms_ssim:
+        distances["ms_ssim"] = structural_distance(pixels, reference)
+        loss = loss + settings.ms_ssim * distances["ms_ssim"]
     return ReconstructionTerms(loss, distances, error.detach().square().flatten(1).mean(1))

@@ -8,20 +8,18 @@ already whole numbers in 0 … 255, and are measured as such. Every frame of a c
 from __future__ import annotations
 
 import math
-from importlib import import_module
-from types import ModuleType
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from bsq.errors import MissingDependencyError, NumericsError, ShapeError
+from bsq.errors import NumericsError, ShapeError
+from bsq.losses.structure import FIVE_SCALES, pytorch_msssim, similarity_of_scales
 
 PEAK = 255.0
 SSIM_MIN_SIDE = 11
 MS_SSIM_MIN_SIDE = 161  # an 11-tap window on the fifth scale: (11 − 1)·2⁴ + 1
 MS_SSIM_3_MIN_SIDE = 41  # and on the third: (11 − 1)·2² + 1
-THREE_SCALES = (0.0448, 0.2856, 0.3001)  # the first weights of five; they are brought to a sum of 1
+THREE_SCALES = FIVE_SCALES[:3]  # their weights are brought to a sum of 1
 
 
 def psnr(pixels: Tensor, reference: Tensor) -> Tensor:
@@ -42,7 +40,7 @@ def ssim(pixels: Tensor, reference: Tensor) -> Tensor:
     """
     shown, wanted = as_pictures(pixels, reference)
     _check_side(shown, SSIM_MIN_SIDE, "SSIM")
-    return _pytorch_msssim().ssim(shown, wanted, data_range=PEAK, size_average=False)
+    return pytorch_msssim().ssim(shown, wanted, data_range=PEAK, size_average=False)
 
 
 def ms_ssim(pixels: Tensor, reference: Tensor) -> Tensor:
@@ -52,7 +50,7 @@ def ms_ssim(pixels: Tensor, reference: Tensor) -> Tensor:
     """
     shown, wanted = as_pictures(pixels, reference)
     _check_side(shown, MS_SSIM_MIN_SIDE, "MS-SSIM")
-    return _pytorch_msssim().ms_ssim(shown, wanted, data_range=PEAK, size_average=False)
+    return pytorch_msssim().ms_ssim(shown, wanted, data_range=PEAK, size_average=False)
 
 
 def ms_ssim_3(pixels: Tensor, reference: Tensor) -> Tensor:
@@ -64,21 +62,8 @@ def ms_ssim_3(pixels: Tensor, reference: Tensor) -> Tensor:
     shown, wanted = as_pictures(pixels, reference)
     _check_side(shown, MS_SSIM_3_MIN_SIDE, "MS-SSIM-3")
     # The library's own function takes `weights`, but asks for room for five scales whatever their number.
-    library = import_module(f"{_pytorch_msssim().__name__}.ssim")
-    window = library._fspecial_gauss_1d(11, 1.5).repeat(3, 1, 1, 1)
-    product = torch.ones(shown.shape[:2], dtype=torch.float64, device=shown.device)
-    for scale, weight in enumerate(THREE_SCALES):
-        whole, contrast = library._ssim(shown, wanted, data_range=PEAK, win=window, size_average=False)
-        last = scale == len(THREE_SCALES) - 1
-        product = product * (whole if last else contrast).relu() ** (weight / sum(THREE_SCALES))
-        if not last:
-            shown, wanted = (_halved(pictures) for pictures in (shown, wanted))
-    return product.mean(1)
-
-
-def _halved(pictures: Tensor) -> Tensor:
-    height, width = pictures.shape[-2:]
-    return functional.avg_pool2d(pictures, 2, padding=(height % 2, width % 2))
+    weights = [weight / sum(THREE_SCALES) for weight in THREE_SCALES]
+    return similarity_of_scales(shown, wanted, PEAK, weights, SSIM_MIN_SIDE).mean(1)
 
 
 def decibels(similarity: float) -> float:
@@ -118,13 +103,3 @@ def _check_side(pictures: Tensor, least: int, measure: str) -> None:
 
 def _size(pixels: Tensor) -> str:
     return str(tuple(pixels.shape))
-
-
-def _pytorch_msssim() -> ModuleType:
-    try:
-        import pytorch_msssim
-    except ImportError as error:
-        raise MissingDependencyError(
-            "SSIM and MS-SSIM need the library pytorch-msssim, which is not installed; pip install 'bsq[bench]'"
-        ) from error
-    return pytorch_msssim

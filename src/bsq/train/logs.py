@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from bsq.data.files import Existing, plain_reason, write_file
 from bsq.errors import MissingDependencyError
 
-FIRST = (
+FIRST = (  # on the lines for a person
     "loss",
     "bits_per_token",
     "accuracy",
@@ -27,11 +27,15 @@ FIRST = (
     "perceptual",
     "generator",
     "discriminator",
+    "rate",
     "entropy",
     "psnr",
     "worst_imbalance",
     "codes_used",
 )
+
+MOST = ("loss", "psnr", "rate", "bits_per_token")
+"""Of these, the ones beside the bar."""
 
 
 class JsonLines:
@@ -230,9 +234,9 @@ class Screen:
         speed = (
             f"{values.get('pictures_per_second', 0):.1f} pictures/s, {values.get('data_wait', 0):.0%} waiting for data"
         )
-        short = "  ".join(f"{name} {values[name]:.4g}" for name in ("loss", "psnr", "bits_per_token") if name in values)
+        short = "  ".join(f"{name} {values[name]:.4g}" for name in MOST if name in values)
         self._progress.update(self._task, completed=seen, terms=short, speed=speed)
-        names = [name for name in values if name in FIRST or name.startswith("psnr@")]
+        names = [name for name in values if name in FIRST or name.startswith(("psnr@", "rate@"))]
         terms = "  ".join(f"{name} {values[name]:.4g}" for name in names)
         self.say(f"{seen:>11,}  {terms}  {speed}")
 

@@ -15,13 +15,15 @@ from bsq.errors import SettingsError
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.losses.adversarial import AdversarialSettings
 from bsq.losses.discriminators import AnyDiscriminator, ClipStyleGan2Settings, PatchSettings, StyleGan2Settings
+from bsq.losses.structure import TRAINING_MIN_SIDE
 from bsq.quantizers import BsqSettings, FsqSettings, LfqSettings, VqSettings, build_quantizer
+from bsq.quantizers.base import Quantizer
 from bsq.settings import Settings
 from bsq.tokenizer import TokenizerSettings
 from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.objective import LossSettings, NestedSettings
 from bsq.train.optimizers import AdamWSettings
-from bsq.train.rate import RateSettings
+from bsq.train.rate import RateSettings, corner_of
 from bsq.train.run_settings import RunSettings
 
 BASE = "base"
@@ -64,6 +66,8 @@ class Recipe(RunSettings):
             raise ValueError("samples.clips needs data.clips, which says how long clips are")
         if isinstance(self.loss.adversarial, AdversarialSettings):
             check_judge(self.loss.adversarial.discriminator, self.data)
+        if self.loss.reconstruction.ms_ssim and self.data.crop < TRAINING_MIN_SIDE:
+            raise ValueError(f"loss.reconstruction.ms_ssim needs data.crop of at least {TRAINING_MIN_SIDE}")
         match self.parallel, self.model.quantizer:
             case "fsdp", VqSettings(update="gradient", revive_below=least) if least:
                 raise ValueError("parallel=fsdp cannot replace vectors of a learned codebook: say revive_below=0")
@@ -73,10 +77,8 @@ class Recipe(RunSettings):
                     raise ValueError("learns=decoder needs a model whose codes it decodes: initial=")
             case "decoder", other:
                 raise ValueError(f"learns=decoder is for bsq, lfq and fsq; {other.kind} changes as it is trained")
-        if self.loss.rate is not None and not isinstance(self.model.quantizer, BsqSettings | LfqSettings):
-            raise ValueError(f"loss.rate counts binary digits, of bsq and lfq; {self.model.quantizer.kind} has others")
         if self.loss.rate is not None:
-            check_rate(self.loss.rate, build_quantizer(self.model.quantizer).radices)
+            check_rate(self.loss.rate, build_quantizer(self.model.quantizer))
         if self.nested is not None:
             quantizer = build_quantizer(self.model.quantizer)
             if not quantizer.can_nest or max(self.nested.choices) > len(quantizer.radices):
@@ -85,10 +87,13 @@ class Recipe(RunSettings):
         return self
 
 
-def check_rate(rate: RateSettings, radices: tuple[int, ...]) -> None:
-    """Raises ValueError for settings that no prior can have."""
+def check_rate(rate: RateSettings, quantizer: Quantizer) -> None:
+    """Raises ValueError for settings that no prior can have, and for digits that cannot be counted."""
     try:
-        rate.prior(radices, 1)
+        corner_of(quantizer)
+        rate.prior(quantizer.radices, 1)
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
     except ValidationError as error:
         fault = error.errors()[0]
         raise ValueError(f"loss.rate.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
