@@ -1,6 +1,6 @@
 """Draws the figures that explain bsq: its sphere, its mask, its dial, and its files beside others of equal size.
 
-    python examples/figures.py [--picture PHOTO] [--face PHOTO] [--model biscuit-s] [--bits 18] -o docs/figures
+    python examples/figures.py [--picture PHOTO] [--face PHOTO] [--model MODEL] [--bits N] [--only FIGURE] -o OUT
 
 Nothing is drawn by hand: points go through the quantizer, the mask is what attention's output depends on, and pictures
 are real files. Without --picture or --face photographs of scikit-image's wheel are taken.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import bsq
+from bsq.checkpoint.decoders import decoder_file
 from bsq.data.pictures import open_picture, to_pixels, to_uint8
 from bsq.evaluate.systems.base import Reconstructed, System
 from bsq.evaluate.systems.spec import open_system
@@ -44,17 +45,22 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     picture = to_pixels(open_picture(options.picture or photograph()))[:, :, None]
     face = to_pixels(open_picture(options.face or photograph("chelsea")))[:, :, None]
-    figures = {
-        "face.webp": draw_face(f"{options.model}:perceptual@{options.bits}+prior", face),
-        "sphere.png": draw_sphere(),
-        "mask.png": draw_masks(),
-        "training.png": draw_training([MODELS / options.model / log for log in LOGS]),
-        "bits.webp": draw_bits(options.model, picture),
-        "equal_bytes.webp": draw_equal_bytes(f"{options.model}@{options.bits}+prior", picture),
+    folder = Path(options.model) if Path(options.model).is_dir() else MODELS / options.model
+    logs = [folder / log for log in LOGS if (folder / log).exists()]
+    decoder = ":perceptual" if (folder / decoder_file("perceptual")).exists() else ""
+    figures: dict[str, Callable[[], Figure]] = {
+        "face.webp": lambda: draw_face(f"{options.model}{decoder}@{options.bits}+prior", face),
+        "sphere.png": draw_sphere,
+        "mask.png": draw_masks,
+        "bits.webp": lambda: draw_bits(options.model, picture),
+        "equal_bytes.webp": lambda: draw_equal_bytes(f"{options.model}@{options.bits}+prior", picture),
     }
-    for name, figure in figures.items():
-        figure.savefig(out / name, dpi=110, bbox_inches="tight", facecolor="white")
-        print(out / name)
+    if logs:
+        figures["training.png"] = lambda: draw_training(logs)
+    for name, draw in figures.items():
+        if options.only in (None, name):
+            draw().savefig(out / name, dpi=110, bbox_inches="tight", facecolor="white")
+            print(out / name)
 
 
 def parse() -> argparse.Namespace:
@@ -63,6 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--face", type=Path, help="a photograph whose middle is looked at closely")
     parser.add_argument("--model", default="biscuit-s", help="bundled name, folder or hub id")
     parser.add_argument("--bits", type=int, default=18, help="of the files that are set side by side")
+    parser.add_argument("--only", metavar="NAME", help="of one figure, such as face.webp")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     return parser.parse_args()
 

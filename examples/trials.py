@@ -2,17 +2,19 @@
 
     python examples/trials.py examples/trials.yaml --data photos/ --evaluation held-out/ -o out/trials
 
-The first trial sees --crops crops, each other one as many as take the same FLOPs. Trials that are finished are not run
-again.
+The first trial sees --crops crops, each other one as many as take the same FLOPs. A trial that is finished is not run
+again unless its settings or what it is measured on have changed; one that was stopped is begun anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,9 +32,12 @@ CONSOLE = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trial: PSNR in dB by bits of 8×8 pixels, on all held-out pictures; processor seconds of the training."""
+    """One trial: PSNR in dB by bits of 8×8 pixels, on all held-out pictures; processor seconds of the training.
+    `asked` is all that it depends on.
+    """
 
     trial: str
+    asked: list[str]
     parameters: int
     pictures: int
     side: int
@@ -53,20 +58,26 @@ def main() -> None:
         *content["common"],
     ]
     references = [to_pixels(open_picture(one.read())) for one in find_pictures(options.evaluation)[: options.pictures]]
+    measured = [f"measured on {options.evaluation}, {len(references)} pictures, at {content['rates']} bits"]
     first = plan_run(recipe_of(base, common)).flops
+    folders = folders_of(content["trials"])
     outcomes: list[Outcome] = []
     for trial, changes in content["trials"].items():
-        kept = options.output / trial.replace(" ", "-").replace("/", "-") / "outcome.json"
-        settings = [*common, *changes]
-        if not kept.exists():
+        kept = options.output / folders[trial] / "outcome.json"
+        recipe = recipe_of(base, [*common, *changes])
+        pictures = round(options.crops * first / plan_run(recipe).flops) // recipe.batch * recipe.batch
+        if not pictures:
+            raise SystemExit(f"--crops {options.crops} is not a batch of {trial!r}")
+        settings = [*common, *changes, f"pictures={pictures}", f"schedule.warm_up={pictures // 20}"]
+        outcome = read_outcome(kept)
+        if outcome is None or outcome.asked != settings + measured:
             CONSOLE.rule(trial)
             shutil.rmtree(kept.parent, ignore_errors=True)
-            recipe = recipe_of(base, settings)
-            pictures = round(options.crops * first / plan_run(recipe).flops) // recipe.batch * recipe.batch
-            outcome = attempt(trial, base, settings, pictures, references, content["rates"], kept.parent)
+            outcome = attempt(trial, recipe_of(base, settings), references, content["rates"], kept.parent)
+            outcome = replace(outcome, asked=settings + measured)
             kept.write_text(json.dumps(asdict(outcome)) + "\n")
-        outcomes.append(Outcome(**json.loads(kept.read_text())))
-        CONSOLE.print(row(outcomes[-1], outcomes[0]))
+        outcomes.append(outcome)
+        CONSOLE.print(row(outcome, outcomes[0]))
     (options.output / "trials.md").write_text(table(outcomes))
     CONSOLE.print(table(outcomes))
 
@@ -83,24 +94,36 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def attempt(
-    trial: str,
-    base: Path,
-    settings: list[str],
-    pictures: int,
-    references: list[torch.Tensor],
-    rates: list[int],
-    out: Path,
-) -> Outcome:
-    """Train on so many crops, and measure."""
-    result, spent = timed(base, [*settings, f"pictures={pictures}", f"schedule.warm_up={pictures // 20}"], out / "run")
+def folders_of(trials: Iterable[str]) -> dict[str, str]:
+    """A folder's name for each trial. Ends the program where two would share one."""
+    folders: dict[str, str] = {}
+    for trial in trials:
+        folder = re.sub(r"[^\w.]+", "-", trial)
+        if folder in folders.values():
+            raise SystemExit(f"two trials would be kept in the folder {folder!r}; name {trial!r} otherwise")
+        folders[trial] = folder
+    return folders
+
+
+def read_outcome(kept: Path) -> Outcome | None:
+    """What was kept of a trial; None if that is nothing, or of another version of this program."""
+    try:
+        return Outcome(**json.loads(kept.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def attempt(trial: str, recipe: Recipe, references: list[torch.Tensor], rates: list[int], out: Path) -> Outcome:
+    """Train, and measure."""
+    result, spent = timed(recipe, out / "run")
     model = load(str(result.model)).eval()
     shutil.rmtree(out / "run" / "checkpoints")
     return Outcome(
         trial=trial,
+        asked=[],
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         pictures=result.pictures,
-        side=recipe_of(base, settings).data.crop,
+        side=recipe.data.crop,
         seconds=spent,
         psnr=measure(model, references, rates),
     )
@@ -112,12 +135,12 @@ def recipe_of(base: Path, settings: list[str]) -> Recipe:
     return recipe
 
 
-def timed(base: Path, settings: list[str], out: Path) -> tuple[RunResult, float]:
+def timed(recipe: Recipe, out: Path) -> tuple[RunResult, float]:
     """A run and its processor seconds."""
     began = time.process_time()
-    result = run(load_recipe(base, settings), out)
+    result = run(recipe, out)
     if result.end is not End.FINISHED:
-        raise SystemExit("stopped; the same command goes on with this trial")
+        raise SystemExit("stopped; the same command begins this trial anew")
     return result, time.process_time() - began
 
 
@@ -138,7 +161,7 @@ def row(outcome: Outcome, base: Outcome) -> str:
     apart = [outcome.psnr[rate] - base.psnr[rate] for rate in base.psnr if rate in outcome.psnr]
     return (
         f"| {outcome.trial} | {outcome.parameters / 1e6:.2f} | {outcome.pictures:,} × {outcome.side}² | "
-        f"{outcome.seconds / 60:.1f} | {values} | {sum(apart) / len(apart):+.2f} |"
+        f"{outcome.seconds / 60:.1f} | {values} | {f'{sum(apart) / len(apart):+.2f}' if apart else ''} |"
     )
 
 
