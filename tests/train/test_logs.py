@@ -71,6 +71,15 @@ def test_a_longer_clip_takes_more(videos: Path) -> None:
     assert long.activation_bytes > 1.5 * short.activation_bytes
 
 
+def test_pictures_and_clips_take_their_mean(videos: Path) -> None:
+    content = on_clips(videos, "pictures").model_dump(mode="json")
+    content["data"]["clips"]["share"] = 0.25
+    both, clips = plan_run(Recipe.model_validate(content)), plan_run(on_clips(videos))
+    pictures = plan_run(tiny(Path("pictures"), data={"source": "pictures", "crop": 32}))
+    assert both.flops == pytest.approx(0.75 * pictures.flops + 0.25 * clips.flops)
+    assert both.activation_bytes == clips.activation_bytes
+
+
 def test_clips_longer_than_the_models_table_of_frames(videos: Path) -> None:
     content = on_clips(videos).model_dump(mode="json")
     content["model"]["encoder"]["positions"] = {"kind": "learned", "rows": 4, "columns": 4, "frames": 2}

@@ -24,7 +24,8 @@ def sources_for(path: Path) -> list[str]:
     pictures, clips = "data.source=pictures", "data.clips.source=videos"
     if path.stem.startswith(("ucf101", "video-")):
         return [clips]
-    return [pictures, clips] if path.stem.endswith(("-video", "-dial", "-perceptual")) else [pictures]
+    with_clips = ("biscuit-s-video", "biscuit-s-dial", "biscuit-s-structure", "biscuit-s-perceptual")
+    return [pictures, clips] if path.stem in with_clips else [pictures]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

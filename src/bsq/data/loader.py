@@ -61,6 +61,13 @@ class DataSettings(CropSettings):
         """Frames of the longest sample."""
         return 1 if self.clips is None else self.clips.frames
 
+    @property
+    def clip_share(self) -> Fraction:
+        """Which share of the samples are clips."""
+        if self.clips is None:
+            return Fraction(0)
+        return Fraction(self.clips.share or 0.5).limit_denominator(1000) if self.source else Fraction(1)
+
 
 @dataclass(frozen=True)
 class Share:
@@ -101,11 +108,7 @@ class Turns:
 
     @staticmethod
     def from_settings(settings: DataSettings, seed: int) -> Turns:
-        if settings.clips is None:
-            return Turns(0, 1)
-        if not settings.source:
-            return Turns(1, 1)
-        share = Fraction(settings.clips.share or 0.5).limit_denominator(1000)
+        share = settings.clip_share
         first = int(np.random.default_rng((seed, TURNS)).integers(share.denominator))
         return Turns(share.numerator, share.denominator, first)
 

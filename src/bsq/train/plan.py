@@ -30,7 +30,8 @@ FLOAT32 = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """`flops` of a forward and backward pass of one picture or clip (2 for a multiply-add), without other networks;
+    """`flops` of a forward and backward pass of one sample (2 for a multiply-add), without other networks: of a clip
+    or a picture, their mean where both are seen;
     `state_bytes` of weights, gradients, average and optimizers, the discriminator's included; `activation_bytes` of one
     micro-batch, without other networks, at most: attention counts with all its N² weights, which fused kernels do not
     keep. `others` names the networks left out.
@@ -108,13 +109,15 @@ def plan_tokenizer(recipe: Recipe, processes: int) -> Plan:
     micro = recipe.micro_batch or max(1, recipe.batch // processes)
     state_bytes = FLOAT32 * sum(p.numel() * copies(recipe, name, p) for name, p in tokenizer.named_parameters())
     state_bytes += discriminator_bytes(recipe) + rate_bytes(recipe, tokenizer.radices)
-    flops = count_flops(lambda: through_both(tokenizer, pixels))
+    share = recipe.data.clip_share
+    picture = count_flops(lambda: through_both(tokenizer, pixels[:, :, :1]))
+    clip = count_flops(lambda: through_both(tokenizer, pixels))
     dtype = working_type(recipe.precision)
     half = pixels.to(dtype)
     kept = activation_bytes(tokenizer.to(dtype), lambda: through_both(tokenizer, half))
     return Plan(
         parameters=sum(parameter.numel() for parameter in tokenizer.parameters()),
-        flops=flops,
+        flops=round((1 - share) * picture + share * clip),
         state_bytes=state_bytes,
         activation_bytes=micro * kept,
         steps=recipe.steps,
