@@ -4,8 +4,10 @@
     python examples/bundle.py decoder:perceptual runs/perceptual biscuit-s      # a further decoder of its codes
     python examples/bundle.py generator runs/generator biscuit-s                # a generator of its codes
 
-The weights are stored in half precision (they are computed with in float32), beside the run's log. The card, README.md,
-is written by hand: it names the recipes, says where the data came from and what was measured.
+The weights are stored in half precision (they are computed with in float32), beside the run's log. Rounding changes a
+few bits in ten thousand, and so the hash of the codes: train priors, decoders and generators for the model as it was
+bundled. The card, README.md, is written by hand: it names the recipes, says where the data came from and what was
+measured.
 """
 
 import shutil

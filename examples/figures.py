@@ -35,7 +35,7 @@ from bsq.quantizers.bsq import BSQ, BsqSettings
 
 INK, FAINT, ACCENT = "#1c1c20", "#b9b6ae", "#bc4a3c"
 REGIONS = ListedColormap(["#264653", "#2a8278", "#d69e2e", "#bc4a3c"])
-MODELS, LOGS = Path(bsq.__file__).parent / "models", ("training-pictures.jsonl", "training.jsonl")
+MODELS, LOGS = Path(bsq.__file__).parent / "models", ("training-pictures.jsonl", "training-clips.jsonl")
 BESIDE = ("webp", "jpeg2000", "avif", "jpeg")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
@@ -93,7 +94,10 @@ def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alik
         error = costs.errors[:, levels.index(kept)].sum()
     else:
         error = patch_errors(model.decode(codes.first(kept))[:, :, 0], pixels, model.patch).sum()
-    return found[1] if costs.error(found[0]) < error else alike
+    # Costs are of tokens whose neighbours keep as many digits: what counts is the picture as it comes out.
+    kept_by = torch.tensor(levels)[torch.from_numpy(found[0])].reshape(codes.shape[:4])
+    mixed = model.decode(codes, None, kept_by)[:, :, 0]
+    return found[1] if patch_errors(mixed, pixels, model.patch).sum() < error else alike
 
 
 def largest_within(write: Callable[[int], bytes], most: int, max_bytes: int) -> bytes:
