@@ -23,6 +23,7 @@ from bsq.codes import Codes
 from bsq.data.pictures import Source, open_picture, to_pixels, to_uint8
 from bsq.errors import LimitError, MediaError, SettingsError
 from bsq.prior.allocated import allocate as allocate_digits
+from bsq.prior.allocated import kept_digits
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
 
@@ -89,15 +90,14 @@ def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alik
     found = best_within(costs, write, max_bytes)
     if found is None:
         return alike
-    kept = inspect(alike).info.kept
-    if kept in levels:
-        error = costs.errors[:, levels.index(kept)].sum()
-    else:
-        error = patch_errors(model.decode(codes.first(kept))[:, :, 0], pixels, model.patch).sum()
-    # Costs are of tokens whose neighbours keep as many digits: what counts is the picture as it comes out.
-    kept_by = torch.tensor(levels)[torch.from_numpy(found[0])].reshape(codes.shape[:4])
-    mixed = model.decode(codes, None, kept_by)[:, :, 0]
-    return found[1] if patch_errors(mixed, pixels, model.patch).sum() < error else alike
+    chosen, shared = found
+    # Costs are of tokens whose neighbours keep as many digits: what counts is the pictures as they come out.
+    mixed = kept_digits(allocate_digits(codes, levels, chosen), levels)
+    uniform = torch.full_like(mixed, inspect(alike).info.kept)
+    mixed_error, uniform_error = (
+        patch_errors(model.decode(codes, kept=kept)[:, :, 0], pixels, model.patch).sum() for kept in (mixed, uniform)
+    )
+    return shared if mixed_error < uniform_error else alike
 
 
 def largest_within(write: Callable[[int], bytes], most: int, max_bytes: int) -> bytes:
