@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +31,10 @@ FLOAT32 = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """`flops` of a forward and backward pass of one sample (2 for a multiply-add), without other networks: of a clip
-    or a picture, their mean where both are seen;
-    `state_bytes` of weights, gradients, average and optimizers, the discriminator's included; `activation_bytes` of one
-    micro-batch, without other networks, at most: attention counts with all its N² weights, which fused kernels do not
-    keep. `others` names the networks left out.
+    """`flops` of a forward and backward pass of one sample (2 for a multiply-add), without other networks: of a picture
+    or a clip, their mean where both are seen; `state_bytes` of weights, gradients, average and optimizers, the
+    discriminator's included; `activation_bytes` of one micro-batch, without other networks, at most: attention counts
+    with all its N² weights, which fused kernels do not keep. `others` names the networks left out.
     """
 
     parameters: int
@@ -110,14 +110,17 @@ def plan_tokenizer(recipe: Recipe, processes: int) -> Plan:
     state_bytes = FLOAT32 * sum(p.numel() * copies(recipe, name, p) for name, p in tokenizer.named_parameters())
     state_bytes += discriminator_bytes(recipe) + rate_bytes(recipe, tokenizer.radices)
     share = recipe.data.clip_share
-    picture = count_flops(lambda: through_both(tokenizer, pixels[:, :, :1]))
-    clip = count_flops(lambda: through_both(tokenizer, pixels))
+    flops = sum(
+        part * count_flops(partial(through_both, tokenizer, pixels[:, :, :frames]))
+        for frames, part in ((1, 1 - share), (recipe.data.frames, share))
+        if part
+    )
     dtype = working_type(recipe.precision)
     half = pixels.to(dtype)
     kept = activation_bytes(tokenizer.to(dtype), lambda: through_both(tokenizer, half))
     return Plan(
         parameters=sum(parameter.numel() for parameter in tokenizer.parameters()),
-        flops=round((1 - share) * picture + share * clip),
+        flops=round(flops),
         state_bytes=state_bytes,
         activation_bytes=micro * kept,
         steps=recipe.steps,
