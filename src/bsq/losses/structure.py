@@ -62,6 +62,7 @@ def pytorch_msssim() -> ModuleType:
         import pytorch_msssim
     except ImportError as error:
         raise MissingDependencyError(
-            "SSIM and MS-SSIM need the library pytorch-msssim, which is not installed; pip install 'bsq[bench]'"
+            "SSIM and MS-SSIM need the library pytorch-msssim, which is not installed; pip install "
+            "'bsq[bench]', or 'bsq[train]' to train by it"
         ) from error
     return pytorch_msssim
