@@ -58,30 +58,30 @@ class Part:
     columns: Span
 
 
-def cut_parts(rows: int, columns: int, reach: Reach) -> Iterator[Part]:
-    """Parts that cover a grid of rows × columns tokens exactly once; a single one if the grid is small."""
+def cut_parts(rows: int, columns: int, reach: Reach, most: int = TOKENS) -> Iterator[Part]:
+    """Parts of about `most` tokens that cover a grid of rows × columns once; a single one if the grid is small."""
     height, width = rows, columns
-    if rows * columns > TOKENS and reach.margin < max(rows, columns):
-        height, width = _sides(rows, columns, reach)
+    if rows * columns > most and reach.margin < max(rows, columns):
+        height, width = _sides(rows, columns, reach, most)
     for row_span in _spans(rows, height, reach):
         for column_span in _spans(columns, width, reach):
             yield Part(row_span, column_span)
 
 
-def _sides(rows: int, columns: int, reach: Reach) -> tuple[int, int]:
-    """Height and width of parts of `TOKENS`, or of as few more as their margins allow, so that what is computed with
-    all the margins is least. No side is shorter than its two margins.
+def _sides(rows: int, columns: int, reach: Reach, most: int) -> tuple[int, int]:
+    """Height and width of parts of `most` tokens, or of as few more as their margins allow, so that what is computed
+    with all the margins is least. No side is shorter than its two margins.
     """
 
     def sides(width: int) -> tuple[int, int]:
-        return min(rows, max(TOKENS // width // reach.step * reach.step, reach.step, 2 * reach.margin)), width
+        return min(rows, max(most // width // reach.step * reach.step, reach.step, 2 * reach.margin)), width
 
     def cost(of: tuple[int, int]) -> tuple[int, int]:
         height, width = of
-        return max(TOKENS, height * width), _computed(rows, height, reach) * _computed(columns, width, reach)
+        return max(most, height * width), _computed(rows, height, reach) * _computed(columns, width, reach)
 
-    # Wider parts than of TOKENS in their lowest form are never better.
-    widest = min(columns, max(TOKENS // max(1, min(rows, reach.step)), reach.step, 2 * reach.margin))
+    # Wider parts than of `most` in their lowest form are never better.
+    widest = min(columns, max(most // max(1, min(rows, reach.step)), reach.step, 2 * reach.margin))
     pieces = range(-(-columns // widest), -(-columns // widest) + MOST_PIECES)
     widths = {min(columns, max(-(-columns // n // reach.step) * reach.step, 2 * reach.margin)) for n in pieces}
     return min(map(sides, sorted(widths, reverse=True)), key=cost)

@@ -146,6 +146,11 @@ class Tokenizer(
         return self._encode_frames(pixels, None, None if bits is None else self.check_bits(bits))
 
     @torch.no_grad()
+    def latent(self, pixels: Tensor) -> Tensor:
+        """What the quantizer is given for pixels as `encode` takes them: float (B, T, h, w, latent_width)."""
+        return self._encode(pixels, lambda latent: latent)
+
+    @torch.no_grad()
     def decode(self, codes: Codes, size: tuple[int, int] | None = None, kept: Tensor | None = None) -> Tensor:
         """Codes → pixels float32 (B, 3, T, H, W) in [−1, 1]. Mirror of `encode`.
 

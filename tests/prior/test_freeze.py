@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bsq.codes import Codes
 from bsq.errors import CheckpointError
 from bsq.prior.exact import ExactPrior, digest
-from bsq.prior.freeze import SETTINGS_FILE, WEIGHTS_FILE, freeze, frequency_table, load_prior, probe, save_prior
+from bsq.prior.freeze import SETTINGS_FILE, WEIGHTS_FILE, freeze, frequency_table, load_prior, probe, save_prior, thaw
+from bsq.prior.lengths import digit_lengths
 
 
 def test_saved_priors_come_back(exact_prior: ExactPrior, tmp_path: Path) -> None:
@@ -22,6 +25,15 @@ def test_saved_priors_come_back(exact_prior: ExactPrior, tmp_path: Path) -> None
     assert loaded.identity == exact_prior.identity
     assert probe(loaded) == probe(exact_prior)
     assert all(not tensor.is_floating_point() for tensor in load_file(tmp_path / WEIGHTS_FILE).values())
+
+
+def test_thawed_priors_expect_nearly_the_same(exact_prior: ExactPrior) -> None:
+    draw = np.random.default_rng(0)
+    radices = exact_prior.settings.radices
+    codes = Codes(torch.from_numpy(draw.integers(0, radices, (1, 1, 12, 10, len(radices)), np.uint8)), radices)
+    exact, thawed = (digit_lengths(prior, codes) for prior in (exact_prior, thaw(exact_prior)))
+    assert np.abs(exact - thawed).mean() < 0.05
+    assert thawed.sum() == pytest.approx(exact.sum(), rel=0.01)
 
 
 def test_identity_names_the_weights(make_prior: Callable) -> None:

@@ -95,7 +95,7 @@ TABLE: list[Row] = [
         frames=1,
     ),
     *rows(PatchSettings, tell_apart, {"width": 4, "layers": 2}, width=8, layers=1, norm="none"),
-    *rows(ReconstructionSettings, measure, {}, l1=0.5, mse=1.0, charbonnier=1.0, ms_ssim=1.0),
+    *rows(ReconstructionSettings, measure, {}, l1=0.5, mse=1.0, charbonnier=1.0, ms_ssim=1.0, chroma=1.0),
     *rows(ReconstructionSettings, measure, {"charbonnier": 1.0}, charbonnier_epsilon=0.1),
     *rows(LpipsSettings, perceive, {}, network="alex", weight=0.5, weights_file="elsewhere.safetensors"),
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from bsq.codec.picture import compress, decompress
 from bsq.codec.shelf import named_model, prior_called
@@ -32,7 +32,8 @@ def shown_name(model: str) -> str:
 
 class OursSettings(Settings):
     """A tokenizer, a prior, and the bits a code to write files at: eighths of a code's length, all numbers, or any;
-    with `allocate` each of these files' bytes are shared out among the tokens.
+    with `allocate` each of these files' bytes are shared out among the tokens, with `search` steps the codes are
+    searched for.
     """
 
     kind: Literal["bsq"] = "bsq"
@@ -40,6 +41,7 @@ class OursSettings(Settings):
     prior: PriorName = "auto"
     bits: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | Literal["eighths", "all"] = "eighths"
     allocate: bool = False
+    search: NonNegativeInt = 0
 
 
 class OursCodec:
@@ -51,17 +53,25 @@ class OursCodec:
         self._prior = prior_called(settings.prior, self.tokenizer)
         self._bits = chosen_bits(settings, len(self.tokenizer.radices))
         words = PRIOR_WORDS.get(self._prior.name, self._prior.name)
-        self._allocate = settings.allocate
-        shared = "-allocated" if settings.allocate else ""
-        self.name = ("bsq" if settings.prior == "auto" else f"bsq-{settings.prior}") + shared
-        self.label = f"bsq, {words} prior" + (", allocated" if settings.allocate else "")
+        self._allocate, self._search = settings.allocate, settings.search
+        manners = ["allocated"] * settings.allocate + [f"searched {settings.search}"] * (settings.search > 0)
+        own = "bsq" if settings.prior == "auto" else f"bsq-{settings.prior}"
+        self.name = "-".join([own, *(manner.replace(" ", "-") for manner in manners)])
+        self.label = ", ".join([f"bsq, {words} prior", *manners])
         self.description = f"model {shown_name(settings.model)}, {words} prior {bytes(self._prior.identity).hex()}"
 
     def qualities(self) -> Sequence[float]:
         return self._bits
 
     def encode(self, picture: np.ndarray, quality: float) -> bytes:
-        return compress(picture, self.tokenizer, bits=int(quality), prior=self._prior, allocate=self._allocate)
+        return compress(
+            picture,
+            self.tokenizer,
+            bits=int(quality),
+            prior=self._prior,
+            allocate=self._allocate,
+            search=self._search,
+        )
 
     def decode(self, data: bytes) -> np.ndarray:
         return decompress(data, self.tokenizer, priors=(self._prior,))

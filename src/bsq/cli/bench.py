@@ -90,6 +90,9 @@ def codecs(
     ] = None,
     threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="For every codec.")] = 1,
     allocate: Annotated[bool, typer.Option("--allocate", help="Also write ours with `bsq encode --allocate`.")] = False,
+    search: Annotated[
+        int, typer.Option("--search", metavar="N", min=0, help="Also write ours with `bsq encode --search N`.")
+    ] = 0,
     pictures: Pictures = None,
 ) -> None:
     """Compare real files of equal size: classical codecs and ours."""
@@ -106,10 +109,11 @@ def codecs(
     tokenizer = named_model(model) if "bsq" in names else None
     both = tokenizer is not None and rates is Rates.matched and learned_prior(tokenizer) is not None
     default = ("auto", "adaptive") if both else ("auto",)
+    manners: list[dict[str, int]] = [{}]
+    manners += [{"allocate": True}] if allocate else []
+    manners += [{"search": search}] if search else []
     ours = [
-        {"model": model, "prior": prior, "bits": sweep, "allocate": shared}
-        for shared in ((False, True) if allocate else (False,))
-        for prior in priors or default
+        {"model": model, "prior": prior, "bits": sweep, **manner} for manner in manners for prior in priors or default
     ]
     settings = CodecBenchSettings.model_validate(
         {

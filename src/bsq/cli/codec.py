@@ -117,6 +117,15 @@ def encode(
             help="Let each token keep as many bits as pay, in a file no larger than --bits or a target makes.",
         ),
     ] = False,
+    search: Annotated[
+        int,
+        typer.Option(
+            "--search",
+            metavar="N",
+            min=0,
+            help="Look for better codes in N steps, 20 to 80: as many bytes, a better picture, many times as long.",
+        ),
+    ] = 0,
     group: Annotated[
         int | None,
         typer.Option("--group", metavar="N", min=1, help="Frames of a video that go together; default: the model's."),
@@ -163,10 +172,13 @@ def encode(
                     raise SettingsError("--target-bpp and --target-bytes are for pictures; a video takes --bits")
                 if allocate:
                     raise SettingsError("--allocate is for pictures; all tokens of a video keep as many bits")
+                if search:
+                    raise SettingsError("--search is for pictures; a video's codes are the encoder's")
                 return encode_video(job, file, videos, watcher)
             start, source = time.perf_counter(), file.read()
         picture = read_picture(source, limit)
-        data = compress(picture.pixels, tokenizer, bits, chosen, target(*picture.pixels.shape[:2]), allocate)
+        most = target(*picture.pixels.shape[:2])
+        data = compress(picture.pixels, tokenizer, bits, chosen, most, allocate, search)
         if check:
             verify(data, tokenizer, limits)
         write(job.target, data, force)

@@ -33,20 +33,21 @@ def compress(
     prior: Prior | None = None,
     max_bytes: int | None = None,
     allocate: bool = False,
+    search: int = 0,
 ) -> bytes:
     """A picture, or a video's file → the bytes of a `.bsq` stream. Arguments and errors are those of
-    `bsq.codec.picture.compress`; a video has neither `max_bytes` nor `allocate`, and its default prior is the one of
-    `compress_video`.
+    `bsq.codec.picture.compress`; a video has no `max_bytes`, `allocate` or `search`, and its default prior is the one
+    of `compress_video`.
     """
     if isinstance(source, np.ndarray):
-        return pictures.compress(source, tokenizer, bits, prior, max_bytes, allocate)
+        return pictures.compress(source, tokenizer, bits, prior, max_bytes, allocate, search)
     data, name = read_bytes(source), name_of(source)
     if not is_video(io.BytesIO(data), name):
         return pictures.compress(
-            source if isinstance(source, str | Path) else data, tokenizer, bits, prior, max_bytes, allocate
+            source if isinstance(source, str | Path) else data, tokenizer, bits, prior, max_bytes, allocate, search
         )
-    if max_bytes is not None or allocate:
-        raise SettingsError("max_bytes and allocate are for pictures; a video takes bits")
+    if max_bytes is not None or allocate or search:
+        raise SettingsError("max_bytes, allocate and search are for pictures; a video takes bits")
     target = io.BytesIO()
     with open_video(source if isinstance(source, str | Path) else data) as video:
         frames = SteadyFrames(video)

@@ -17,6 +17,7 @@ from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_er
 from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
+from bsq.codec.search import WEIGHTS_OF_A_BIT, search_codes
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, name_of, named_model, priors_for
 from bsq.codec.stream import choose_prior, read_available, read_codes, short_hash, write_codes
 from bsq.codes import Codes
@@ -35,6 +36,7 @@ def compress(
     prior: Prior | None = None,
     max_bytes: int | None = None,
     allocate: bool = False,
+    search: int = 0,
 ) -> bytes:
     """A picture → the bytes of a `.bsq` stream.
 
@@ -47,15 +49,19 @@ def compress(
         allocate: let every token keep as many digits as pay, for the least error (`bsq.codec.allocation`): in
             `max_bytes`, or else in no more bytes than `bits` digits of every token take. One of the two is needed.
             Takes about six times as long.
+        search: look for better codes than the encoder's in so many steps (`bsq.codec.search`); 20 to 80 are worth
+            their time, which is that of three decodings each. The file is about as large, and no larger than
+            `max_bytes`.
 
     Raises:
         MediaError, LimitError: the picture, or not even one digit of each code fits into `max_bytes`.
-        SettingsError: `bits`, or nothing to allocate. CheckpointError: the tokenizer's name.
+        SettingsError: `bits`, nothing to allocate, search where it cannot be. CheckpointError: the tokenizer's name.
     """
     pixels = to_pixels(picture if isinstance(picture, np.ndarray) else open_picture(picture))
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)
     if allocate and bits is None and max_bytes is None:
         raise SettingsError("what is there to share out? allocate needs bits or max_bytes")
+    check_search(search, allocate)
     if bits is not None:
         model.check_bits(bits)
     # What `bits` of every token would take may also be spent on more digits of some.
@@ -70,7 +76,31 @@ def compress(
         alike = largest_within(write, codes.length, max_bytes)
     else:
         alike = write(codes.length if bits is None else bits)
+    if search:
+        return searched(model, pixels, chosen, alike, search, max_bytes)
     return allocated(model, pixels, codes, chosen, alike, max_bytes or len(alike)) if allocate else alike
+
+
+def check_search(steps: int, allocate: bool) -> None:
+    """Raises SettingsError for what is no number of steps, and for a search of codes that allocation would cut."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise SettingsError(f"search is a number of steps, 0 or more, got {steps!r}")
+    if steps and allocate:
+        raise SettingsError("choose search or allocate: what is searched for all digits is not what some of them need")
+
+
+def searched(model: Tokenizer, pixels: Tensor, prior: Prior, alike: bytes, steps: int, max_bytes: int | None) -> bytes:
+    """The stream of codes found by `steps` steps of search, as many digits a token as in `alike`, a stream of the
+    encoder's codes; `alike` itself where nothing that is found fits into `max_bytes`.
+    """
+    kept = inspect(alike).info.kept
+    height, width = pixels.shape[-2:]
+    for weight in WEIGHTS_OF_A_BIT:
+        codes = search_codes(model, pixels, kept, prior, steps, weight)
+        data = write_codes(codes, describe(model, height, width, kept), prior)
+        if max_bytes is None or len(data) <= max_bytes:
+            return data
+    return alike
 
 
 def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alike: bytes, max_bytes: int) -> bytes:

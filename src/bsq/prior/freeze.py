@@ -61,6 +61,37 @@ def freeze_layer(weight: Tensor, bias: Tensor, unit_in: float, unit_out: float) 
     )
 
 
+def thaw(exact: ExactPrior) -> MaskedPrior:
+    """Mirror of `freeze`: a float prior of the same weights, on the CPU, whose logits have gradients. Activations are
+    not rounded, so that it says nearly what the exact one says; it must not drive a coder.
+    """
+    prior, weights = MaskedPrior(exact.settings), exact.weights
+    with torch.no_grad():
+        thaw_convolution(prior.window, weights.window, 1.0, RESIDUAL_UNIT)
+        if prior.memory is not None and weights.memory is not None:
+            thaw_convolution(prior.memory, weights.memory, 1.0, RESIDUAL_UNIT)
+        for convolution, layer in zip(prior.gathers, weights.gathers, strict=True):
+            thaw_convolution(convolution, layer, ACTIVATION_UNIT, ACTIVATION_UNIT)
+        for convolution, layer in zip(prior.mixes, weights.mixes, strict=True):
+            thaw_convolution(convolution, layer, ACTIVATION_UNIT, RESIDUAL_UNIT)
+        thaw_convolution(prior.condition_head, weights.condition_head, ACTIVATION_UNIT, CHAIN_UNIT)
+        prior.chain.entering.copy_(weights.chain_in * CHAIN_UNIT)
+        thaw_layer(prior.chain.leaving, prior.chain.bias, weights.chain_out, CHAIN_UNIT, LOGIT_UNIT)
+    return prior.eval()
+
+
+def thaw_convolution(convolution: RoundedConv, layer: IntegerLayer, unit_in: float, unit_out: float) -> None:
+    """Mirror of `freeze_convolution`, in place."""
+    thaw_layer(convolution.weight, convolution.bias, layer, unit_in, unit_out)
+
+
+def thaw_layer(weight: Tensor, bias: Tensor, layer: IntegerLayer, unit_in: float, unit_out: float) -> None:
+    """Mirror of `freeze_layer`, in place."""
+    scale = layer.multiplier.double() * torch.exp2(-layer.shift.double()) * unit_out / unit_in
+    weight.copy_(layer.weight.double() * scale[:, None])
+    bias.copy_(layer.bias.double() * scale * unit_in)
+
+
 def frequency_table() -> Tensor:
     """(2048,) int32: p·2^16 of logit (i − 1024) / 64, in 1 … 65535. Stored with the weights, never computed again."""
     logits = (torch.arange(TABLE_SIZE, dtype=torch.float64) - TABLE_SIZE // 2) * LOGIT_UNIT

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from bsq.errors import SettingsError
 from bsq.quantizers.base import Quantized, Quantizer, QuantizerTerms
 from bsq.quantizers.bsq import BSQ, BsqSettings
 from bsq.quantizers.fsq import FSQ, FsqSettings
@@ -38,6 +39,19 @@ def build_quantizer(settings: QuantizerSettings) -> Quantizer:
             raise TypeError(f"no quantizer for {type(settings).__name__}")
 
 
+def corner_of(quantizer: Quantizer, asking: str) -> float:
+    """The size of one digit in the code. Raises SettingsError, in the name of what is `asking`, for a quantizer whose
+    digits are not binary.
+    """
+    match quantizer:
+        case BSQ(corner=corner):
+            return corner
+        case LFQ():
+            return 1.0
+        case _:
+            raise SettingsError(f"{asking} counts binary digits, of bsq and lfq; {type(quantizer).__name__} has others")
+
+
 __all__ = [
     "BSQ",
     "FSQ",
@@ -56,4 +70,5 @@ __all__ = [
     "QuantizerTerms",
     "VqSettings",
     "build_quantizer",
+    "corner_of",
 ]

@@ -14,13 +14,11 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from bsq.errors import SettingsError
 from bsq.prior.masked import MaskedPrior, MaskedSettings
 from bsq.prior.points import Asking, costs, draw_point
 from bsq.prior.rounding import Rounding
+from bsq.quantizers import corner_of
 from bsq.quantizers.base import Quantized, Quantizer, straight_through
-from bsq.quantizers.bsq import BSQ
-from bsq.quantizers.lfq import LFQ
 from bsq.train.schedule import RampSettings
 
 SHAPE = {"layer_digits", "passes", "width", "blocks", "chain_width", "window"}
@@ -68,7 +66,7 @@ class CodeRate(nn.Module):
     def __init__(self, settings: RateSettings, quantizer: Quantizer, frames: int) -> None:
         super().__init__()
         self.prior = MaskedPrior(settings.prior(quantizer.radices, frames))
-        self.corner = corner_of(quantizer)
+        self.corner = corner_of(quantizer, "loss.rate")
 
     def forward(
         self,
@@ -121,16 +119,3 @@ class CodeRate(nn.Module):
         ]
         bits = torch.cat(found) * torch.from_numpy(choices).to(signs.device)[torch.cat(places)]
         return torch.zeros_like(bits).index_copy(0, torch.cat(places), bits)
-
-
-def corner_of(quantizer: Quantizer) -> float:
-    """The size of one digit in the code. Raises SettingsError for a quantizer whose digits are not binary."""
-    match quantizer:
-        case BSQ(corner=corner):
-            return corner
-        case LFQ():
-            return 1.0
-        case _:
-            raise SettingsError(
-                f"loss.rate counts binary digits, of bsq and lfq; {type(quantizer).__name__} has others"
-            )

@@ -16,14 +16,14 @@ from bsq.layers.positions import LearnedPositionsSettings
 from bsq.losses.adversarial import AdversarialSettings
 from bsq.losses.discriminators import AnyDiscriminator, ClipStyleGan2Settings, PatchSettings, StyleGan2Settings
 from bsq.losses.structure import TRAINING_MIN_SIDE
-from bsq.quantizers import BsqSettings, FsqSettings, LfqSettings, VqSettings, build_quantizer
+from bsq.quantizers import BsqSettings, FsqSettings, LfqSettings, VqSettings, build_quantizer, corner_of
 from bsq.quantizers.base import Quantizer
 from bsq.settings import Settings
 from bsq.tokenizer import TokenizerSettings
 from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.objective import LossSettings, NestedSettings
 from bsq.train.optimizers import AdamWSettings
-from bsq.train.rate import RateSettings, corner_of
+from bsq.train.rate import RateSettings
 from bsq.train.run_settings import RunSettings
 
 BASE = "base"
@@ -90,7 +90,7 @@ class Recipe(RunSettings):
 def check_rate(rate: RateSettings, quantizer: Quantizer) -> None:
     """Raises ValueError for settings that no prior can have, and for digits that cannot be counted."""
     try:
-        corner_of(quantizer)
+        corner_of(quantizer, "loss.rate")
         rate.prior(quantizer.radices, 1)
     except SettingsError as error:
         raise ValueError(str(error)) from error
