@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -13,11 +15,13 @@ from bsq.codec.measure import inspect
 from bsq.codec.picture import compress, decompress
 from bsq.codec.search import Search, near, search_codes
 from bsq.codec.shelf import priors_for
+from bsq.codec.video import compress_video, decompress_video
 from bsq.data.pictures import to_pixels
 from bsq.errors import SettingsError
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.losses.structure import structural_distance
 from bsq.parts import cut_parts
+from bsq.pixels import as_clip
 from bsq.prior.adaptive import AdaptivePrior
 from bsq.prior.lengths import digit_lengths
 from bsq.prior.uniform import UniformPrior
@@ -64,7 +68,7 @@ def test_sizes_are_restored(tiny_tokenizer: Tokenizer, shape: tuple[int, int]) -
 def test_it_costs_no_more_than_the_encoders_codes(tiny_tokenizer: Tokenizer, prior: UniformPrior) -> None:
     pixels = to_pixels(CAT)
     found = search_codes(tiny_tokenizer, pixels, 12, prior, 4)
-    judge = Search(tiny_tokenizer, pixels, 12, prior, search.WEIGHTS_OF_A_BIT[0])
+    judge = Search(tiny_tokenizer, as_clip(pixels), 12, prior, search.WEIGHTS_OF_A_BIT[0])
     assert judge.cost(found) <= judge.cost(tiny_tokenizer.encode(pixels, 12))
 
 
@@ -106,6 +110,18 @@ def test_parts_are_searched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (changed > 16).all()
     errors = [structural_distance(model.decode(codes), pixels[:, :, None]) for codes in (found, first)]
     assert errors[0] < 0.95 * errors[1]
+
+
+def test_clips_are_searched_group_by_group() -> None:
+    frames = [pictures.chelsea()[60:164, 120 + 4 * step : 224 + 4 * step] for step in range(5)]
+    streams = [io.BytesIO(), io.BytesIO()]
+    for stream, steps in zip(streams, (0, 30), strict=True):
+        compress_video(iter(frames), 10, stream, bits=9, frames_per_group=3, search=steps)
+    plain, found = (stream.getbuffer().nbytes for stream in streams)
+    assert found < 1.02 * plain
+    shown = [np.stack(list(decompress_video(stream).frames)).astype(float) for stream in streams]
+    errors = [np.square(clip - np.stack(frames)).mean((1, 2, 3)) for clip in shown]
+    assert (errors[1] < errors[0]).all()
 
 
 def test_the_model_is_left_as_it_was(tiny_tokenizer: Tokenizer) -> None:

@@ -74,6 +74,9 @@ def video(
         int | None,
         typer.Option("--frames-per-group", metavar="N", min=1, help="Of ours.  [default: as the model is used]"),
     ] = None,
+    search: Annotated[
+        int, typer.Option("--search", metavar="N", min=0, help="Also ours as `bsq encode --search N` writes them.")
+    ] = 0,
     frames: Annotated[int, typer.Option("--frames", metavar="N", min=0, help="Of each clip at most; 0: all.")] = 96,
     clips: Clips = None,
     chroma: Annotated[Chroma, typer.Option("--chroma", help="Of H.264, H.265 and VP9; AV1 is 4:2:0.")] = Chroma.coarse,
@@ -85,6 +88,7 @@ def video(
     from bsq.bench.video.compare import VideoBenchSettings, run
 
     dial: dict[str, Any] = {"prior": prior.value, "frames_per_group": group} | ({"bits": tuple(bits)} if bits else {})
+    searched = [{"model": named(model)["model"], **dial, "search": search}] if search else []
     fine = {"subsampling": chroma.value}
     settings = VideoBenchSettings.model_validate(
         {
@@ -93,7 +97,7 @@ def video(
                 {"kind": name.value} | (fine if name is not VideoCodecName.av1 else {})
                 for name in chosen or VideoCodecName
             ],
-            "ours": [named(one) | dial for one in (model, *(also or ()))],
+            "ours": [named(one) | dial for one in (model, *(also or ()))] + searched,
             "clips": clips,
             "frames": frames or None,
             "shown": shown,

@@ -162,7 +162,7 @@ def encode(
         say(f"note: {note}; the adaptive prior takes its place")
     rate = None if frame_rate is None else read_rate(frame_rate)
     of_videos = None if prior is PriorChoice.auto else chosen
-    videos = VideoEncoding(tokenizer, bits, of_videos, group, rate, limit, check, force)
+    videos = VideoEncoding(tokenizer, bits, of_videos, group, search, rate, limit, check, force)
 
     def work(job: Job, watcher: Watcher) -> Done:
         check_free(job.target, force)
@@ -172,8 +172,6 @@ def encode(
                     raise SettingsError("--target-bpp and --target-bytes are for pictures; a video takes --bits")
                 if allocate:
                     raise SettingsError("--allocate is for pictures; all tokens of a video keep as many bits")
-                if search:
-                    raise SettingsError("--search is for pictures; a video's codes are the encoder's")
                 return encode_video(job, file, videos, watcher)
             start, source = time.perf_counter(), file.read()
         picture = read_picture(source, limit)

@@ -67,6 +67,7 @@ class VideoEncoding:
     bits: int | None
     prior: Prior | None
     frames_per_group: int | None
+    search: int
     frame_rate: Fraction | None
     max_pixels: int
     check: bool
@@ -85,7 +86,9 @@ def encode_video(job: Job, source: BinaryIO, how: VideoEncoding, watcher: Watche
     with open_video(path_or_file, how.max_pixels) as video, output(job.target, how.force) as target:
         frames = SteadyFrames(video, how.frame_rate)
         shown = watched(frames, frames.expected, watcher)
-        info = compress_video(shown, frames.rate, target, how.tokenizer, how.bits, how.prior, how.frames_per_group)
+        info = compress_video(
+            shown, frames.rate, target, how.tokenizer, how.bits, how.prior, how.frames_per_group, how.search
+        )
         if how.check:
             verify_video(target, how.tokenizer, Limits(pixels=how.max_pixels))
         written = size_of(target)

@@ -5,7 +5,7 @@ Encoder and decoder begin afresh with each group: what is in memory is a group a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -15,6 +15,9 @@ from bsq.codes import Codes
 from bsq.data.pictures import check_picture, to_pixels, to_uint8
 from bsq.errors import ShapeError
 from bsq.tokenizer import Tokenizer
+
+FindCodes = Callable[[torch.Tensor], Codes]
+"""Pixels (1, 3, T, H, W) of a group → its codes (1, T, h, w, kept)."""
 
 
 def of_one_size(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -28,11 +31,18 @@ def of_one_size(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield frame
 
 
-def encode_groups(frames: Iterator[np.ndarray], model: Tokenizer, bits: int | None, size: int) -> Iterator[Codes]:
+def encode_groups(
+    frames: Iterator[np.ndarray], model: Tokenizer, bits: int | None, size: int, find: FindCodes | None = None
+) -> Iterator[Codes]:
     """Codes (1, T, h, w, kept) of every `size` frames, each group as if nothing had been before it.
 
-    A model whose frames see later ones takes a group at once, others frame by frame, in less memory.
+    A model whose frames see later ones takes a group at once, others frame by frame, in less memory. `find` is asked
+    for the codes of a group in place of the encoder.
     """
+    if find is not None:
+        while together := list(map(to_pixels, islice(frames, size))):
+            yield find(torch.stack(together, 2))
+        return
     stream = model.stream_encoder(bits) if model.settings.encoder.time == "causal" else None
     while True:
         group = map(to_pixels, islice(frames, size))

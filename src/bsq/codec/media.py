@@ -36,7 +36,7 @@ def compress(
     search: int = 0,
 ) -> bytes:
     """A picture, or a video's file → the bytes of a `.bsq` stream. Arguments and errors are those of
-    `bsq.codec.picture.compress`; a video has no `max_bytes`, `allocate` or `search`, and its default prior is the one
+    `bsq.codec.picture.compress`; a video has neither `max_bytes` nor `allocate`, and its default prior is the one
     of `compress_video`.
     """
     if isinstance(source, np.ndarray):
@@ -46,12 +46,12 @@ def compress(
         return pictures.compress(
             source if isinstance(source, str | Path) else data, tokenizer, bits, prior, max_bytes, allocate, search
         )
-    if max_bytes is not None or allocate or search:
-        raise SettingsError("max_bytes, allocate and search are for pictures; a video takes bits")
+    if max_bytes is not None or allocate:
+        raise SettingsError("max_bytes and allocate are for pictures; a video takes bits")
     target = io.BytesIO()
     with open_video(source if isinstance(source, str | Path) else data) as video:
         frames = SteadyFrames(video)
-        compress_video(frames, frames.rate, target, tokenizer, bits, prior)
+        compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=search)
     return target.getvalue()
 
 

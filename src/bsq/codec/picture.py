@@ -17,7 +17,7 @@ from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_er
 from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
-from bsq.codec.search import WEIGHTS_OF_A_BIT, search_codes
+from bsq.codec.search import WEIGHTS_OF_A_BIT, check_steps, search_codes
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, name_of, named_model, priors_for
 from bsq.codec.stream import choose_prior, read_available, read_codes, short_hash, write_codes
 from bsq.codes import Codes
@@ -61,7 +61,9 @@ def compress(
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)
     if allocate and bits is None and max_bytes is None:
         raise SettingsError("what is there to share out? allocate needs bits or max_bytes")
-    check_search(search, allocate)
+    check_steps(search)
+    if search and allocate:
+        raise SettingsError("choose search or allocate: what is searched for all digits is not what some of them need")
     if bits is not None:
         model.check_bits(bits)
     # What `bits` of every token would take may also be spent on more digits of some.
@@ -79,14 +81,6 @@ def compress(
     if search:
         return searched(model, pixels, chosen, alike, search, max_bytes)
     return allocated(model, pixels, codes, chosen, alike, max_bytes or len(alike)) if allocate else alike
-
-
-def check_search(steps: int, allocate: bool) -> None:
-    """Raises SettingsError for what is no number of steps, and for a search of codes that allocation would cut."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise SettingsError(f"search is a number of steps, 0 or more, got {steps!r}")
-    if steps and allocate:
-        raise SettingsError("choose search or allocate: what is searched for all digits is not what some of them need")
 
 
 def searched(model: Tokenizer, pixels: Tensor, prior: Prior, alike: bytes, steps: int, max_bytes: int | None) -> bytes:

@@ -1,8 +1,9 @@
-"""Better codes for one picture. What enters: a picture and its codes. What leaves: codes of less error for their bytes.
+"""Better codes by search. What enters: a picture or a group of frames. What leaves: codes of less error in their bytes.
 
-An encoder guesses codes in one pass. Here those of one picture are searched for: gradients of what counts, distortion
-and coded bits, go through decoder and prior to the digits themselves, straight through their signs (Campos et al. 2019,
-arXiv:1906.01223; Yang, Bamler & Mandt 2020, arXiv:2006.04240). Any decoder of the codes shows what was found.
+An encoder guesses codes in one pass. Here those of one picture or clip are searched for: gradients of what counts,
+distortion and coded bits, go through decoder and prior to the digits themselves, straight through their signs (Campos
+et al. 2019, arXiv:1906.01223; Yang, Bamler & Mandt 2020, arXiv:2006.04240). Any decoder of the codes shows what was
+found.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bsq.layers.products import halves_time
 from bsq.losses.reconstruction import ReconstructionSettings, reconstruction_loss
 from bsq.losses.structure import TRAINING_MIN_SIDE
 from bsq.parts import Part, Reach, cut_parts
+from bsq.pixels import as_clip
 from bsq.prior.base import Prior
 from bsq.prior.exact import ExactPrior
 from bsq.prior.freeze import thaw
@@ -54,23 +56,29 @@ def search_codes(
     weight: float = WEIGHTS_OF_A_BIT[0],
     seed: int = 0,
 ) -> Codes:
-    """Codes (1, 1, h, w, bits) of a picture (1, 3, H, W) in [−1, 1], after `steps` steps of search; those of the
-    encoder if nothing better was found.
+    """Codes (1, T, h, w, bits) of pixels (1, 3, T, H, W) in [−1, 1], or of a picture (1, 3, H, W), after `steps` steps
+    of search; those of the encoder if nothing better was found.
 
     Distortion + `weight` · bits a token is what is made less. Only the learned prior has gradients; of any other the
     bits do not steer the search, though they count in the end.
 
     Raises SettingsError for codes whose digits are not binary and for a decoder with learned positions.
     """
-    pixels = pixels.clone()  # of an inference mode around us, perhaps, which gradients may not touch
+    pixels = as_clip(pixels).clone()  # of an inference mode around us, perhaps, which gradients may not touch
     search = Search(model, pixels, bits, prior, weight)
     found = search.run(steps, np.random.default_rng(seed))
     first, last = model.encode(pixels, bits), search.codes(found)
     return last if search.cost(last) < search.cost(first) else first
 
 
+def check_steps(steps: int) -> None:
+    """Raises SettingsError for what is no number of steps."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise SettingsError(f"search is a number of steps, 0 or more, got {steps!r}")
+
+
 class Search:
-    """One picture's: `start` (1, 1, h, w, L), the encoder's latent with digits of size 1 at the mean."""
+    """One clip's: `start` (1, T, h, w, L), the encoder's latent with digits of size 1 at the mean."""
 
     def __init__(self, model: Tokenizer, pixels: Tensor, bits: int, prior: Prior, weight: float) -> None:
         self.corner = corner_of(model.quantizer, "search")
@@ -90,7 +98,8 @@ class Search:
         signs = torch.where(self.start > 0, 1.0, -1.0)
         signs[..., self.bits :] = 0
         rows, columns = signs.shape[2:4]
-        for part in cut_parts(rows, columns, near(self.model.settings.decoder.reach(rows, columns)), TOKENS):
+        reach = near(self.model.settings.decoder.reach(rows, columns))
+        for part in cut_parts(rows, columns, reach, max(1, TOKENS // signs.shape[1])):
             signs[:, :, part.rows.own, part.columns.own] = self.run_part(part, signs, steps, draw)
         return signs
 
@@ -102,7 +111,7 @@ class Search:
         before = around[inside].clone()
         soft = self.start[:, :, part.rows.own, part.columns.own, : self.bits].clone().requires_grad_()
         down, right = part.rows.times(self.model.patch), part.columns.times(self.model.patch)
-        wanted = self.pixels[:, :, None, down.outer, right.outer]
+        wanted = self.pixels[..., down.outer, right.outer]
         descent = Descent()
         for step in range(steps):
             near_sign = soft.tanh()
@@ -111,7 +120,7 @@ class Search:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=halves_time(self.device)):
                 loss = self.distortion(self.decoder(around * self.corner), wanted)
                 if self.counter is not None:
-                    loss = loss + self.weight * self.counter.bits_a_token(around[:, 0], draw)
+                    loss = loss + self.weight * self.counter.bits_a_token(around[0], draw)
             loss = loss - PULL * (near_sign * before).mean()
             cooled = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
             soft = (soft - cooled * descent.direction(*torch.autograd.grad(loss, soft))).detach().requires_grad_()
@@ -120,7 +129,7 @@ class Search:
         return own
 
     def distortion(self, shown: Tensor, wanted: Tensor) -> Tensor:
-        """Of what a decoder gives for whole patches, beside pixels (1, 3, 1, H, W) that may lack padding."""
+        """Of what a decoder gives for whole patches, beside pixels (1, 3, T, H, W) that may lack padding."""
         height, width = wanted.shape[-2:]
         tall = min(height, width) >= TRAINING_MIN_SIDE
         settings = DISTORTION if tall else DISTORTION.model_copy(update={"ms_ssim": 0.0})
@@ -133,9 +142,9 @@ class Search:
     def cost(self, codes: Codes) -> float:
         """Distortion + weight · bits a token, as they are."""
         height, width = self.pixels.shape[-2:]
-        shown, wanted = self.model.decode(codes, (height, width)), self.pixels[:, :, None]
+        shown = self.model.decode(codes, (height, width))
         spent = digit_lengths(self.prior, codes)
-        return float(self.distortion(shown, wanted)) + self.weight * float(spent.sum()) / len(spent)
+        return float(self.distortion(shown, self.pixels)) + self.weight * float(spent.sum()) / len(spent)
 
 
 def near(reach: Reach) -> Reach:
@@ -169,18 +178,11 @@ class Counter:
         self.layers = [layer for layer in self.prior.layout.layers if layer.bits.start < bits]
 
     def bits_a_token(self, signs: Tensor, draw: np.random.Generator) -> Tensor:
-        """A scalar, estimated at one random pass of every layer, of signs (1, h, w, L) of a picture."""
-        before = None if self.prior.memory is None else torch.zeros_like(signs)
-        askings = [
-            Asking(
-                layer,
-                signs,
-                before,
-                draw_point(layer, signs, np.array([min(self.bits, layer.bits.stop) - layer.bits.start]), draw),
-            )
-            for layer in self.layers
-        ]
-        found = costs(self.prior, askings)
-        return torch.stack(
-            [(cost * asking.point.weights).sum() for cost, asking in zip(found, askings, strict=True)]
-        ).sum()
+        """A scalar, estimated at one random pass of every layer and frame, of signs (T, h, w, L)."""
+        before = None if self.prior.memory is None else torch.cat([torch.zeros_like(signs[:1]), signs[:-1]])
+        askings = []
+        for layer in self.layers:
+            ends = np.full(len(signs), min(self.bits, layer.bits.stop) - layer.bits.start)
+            askings.append(Asking(layer, signs, before, draw_point(layer, signs, ends, draw)))
+        found = zip(costs(self.prior, askings), askings, strict=True)
+        return torch.stack([(cost * asking.point.weights).sum() for cost, asking in found]).sum() / len(signs)

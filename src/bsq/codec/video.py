@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain, count, repeat
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,7 @@ from bsq.codec.groups import GroupReader, GroupWriter
 from bsq.codec.info import MAX_SIZE, Limits, StreamInfo
 from bsq.codec.picture import describe
 from bsq.codec.recover import Fill, complete
+from bsq.codec.search import check_steps, search_codes
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_for, smallest_of, usual_group
 from bsq.codec.stream import DecodedStream, choose_prior
 from bsq.data.pictures import to_uint8
@@ -39,6 +41,7 @@ def compress_video(
     bits: int | None = None,
     prior: Prior | None = None,
     frames_per_group: int | None = None,
+    search: int = 0,
 ) -> StreamInfo:
     """Frames, one by one → a `.bsq` stream in `target`; what its header says.
 
@@ -49,6 +52,8 @@ def compress_video(
         tokenizer, bits: as `compress` takes them.
         prior: what drives the entropy coder; default: of `smallest_of`, the one that makes the stream smallest.
         frames_per_group: what can be decoded without what is before it, 1 or more; default: `usual_group`.
+        search: look for better codes than the encoder's, in so many steps a group (`bsq.codec.search`); takes a
+            group's frames into memory at once.
 
     Raises:
         MediaError: no frames. ShapeError: frames of other shapes. SettingsError: `frame_rate`, `bits`,
@@ -63,11 +68,14 @@ def compress_video(
     first = next(rest, None)
     if first is None:
         raise MediaError("there are no frames")
-    groups = encode_groups(chain([first], rest), model, bits, length)
+    priors = smallest_of(model) if prior is None else (prior,)
+    check_steps(search)
+    kept = len(model.radices) if bits is None else model.check_bits(bits)
+    find = partial(search_codes, model, bits=kept, prior=priors[0], steps=search) if search else None
+    groups = encode_groups(chain([first], rest), model, bits, length, find)
     codes = next(groups)
     picture = describe(model, first.shape[0], first.shape[1], codes.length)
     info = replace(picture, frames=length, frame_rate=rate)
-    priors = smallest_of(model) if prior is None else (prior,)
     with GroupWriter(info, priors, folder_of(target)) as writer:
         for group in chain([codes], groups):
             writer.add(group)

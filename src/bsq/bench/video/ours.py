@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from bsq.bench.ours import PRIOR_WORDS, OursSettings, PriorName, chosen_bits, shown_name
 from bsq.bench.video.clips import Clip
@@ -31,6 +31,7 @@ class OursVideoSettings(Settings):
     prior: PriorName = "auto"
     bits: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | Literal["eighths", "all"] = "eighths"
     frames_per_group: PositiveInt | None = None
+    search: NonNegativeInt = 0  # steps
 
 
 class OursVideoCodec:
@@ -45,11 +46,13 @@ class OursVideoCodec:
         self._group = settings.frames_per_group or usual_group(self.tokenizer)
         words = " or ".join(map(_words, smallest_of(self.tokenizer) if self._prior is None else (self._prior,)))
         self.name = f"bsq-{number}" if number else "bsq"
-        self.label = settings.label or f"bsq {shown_name(settings.model)}"
+        self._search = settings.search
+        searched = f", searched {settings.search}" if settings.search else ""
+        self.label = settings.label or f"bsq {shown_name(settings.model)}{searched}"
         parameters = sum(parameter.numel() for parameter in self.tokenizer.parameters())
         self.description = (
             f"model {shown_name(settings.model)} ({parameters / 1e6:.1f} M parameters), {words}, groups of "
-            f"{self._group} frames that know nothing of each other"
+            f"{self._group} frames that know nothing of each other{searched}"
         )
 
     def qualities(self) -> Sequence[float]:
@@ -57,7 +60,8 @@ class OursVideoCodec:
 
     def encode(self, clip: Clip, quality: float) -> VideoStream:
         target = io.BytesIO()
-        compress_video(clip.frames, clip.rate, target, self.tokenizer, int(quality), self._prior, self._group)
+        bits = int(quality)
+        compress_video(clip.frames, clip.rate, target, self.tokenizer, bits, self._prior, self._group, self._search)
         return VideoStream((target.getvalue(),))
 
     def decode(self, stream: VideoStream, clip: Clip) -> np.ndarray:
