@@ -105,7 +105,7 @@ TABLE: list[Row] = [
     *rows(JpegXlSettings, describe, {}, effort=3),
     *rows(OursSettings, encode_ours, {"bits": (9,), "prior": "raw"}, model="absent", prior="adaptive", bits=(18,)),
     *rows(OursSettings, encode_uneven, {"bits": (18,), "prior": "raw"}, allocate=True),
-    *rows(OursSettings, encode_ours, {"bits": (9,), "prior": "raw"}, search=2),
+    *rows(OursSettings, encode_ours, {"bits": (9,), "prior": "raw"}, search=30),
     *rows(FixedRates, rate, BENCH["rates"], bits_per_pixel=(1.0, 2.0, 3.0, 5.0)),
     *rows(CodecBenchSettings, compare, BENCH, folder="others", codecs=({"kind": "jpeg"},), perceptual="lpips-squeeze"),
     *rows(CodecBenchSettings, compare, BENCH, ours=({"bits": (9,), "prior": "raw"},), rates={"kind": "matched"}),

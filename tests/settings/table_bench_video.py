@@ -90,7 +90,7 @@ TABLE: list[Row] = [
     *rows(Vp9Settings, encode, {"speed": 5}, speed=1, subsampling="4:4:4"),
     *rows(SvtAv1Settings, encode, {"preset": 10}, preset=4),
     *rows(OursVideoSettings, encode_ours, OURS, model="absent", label="mine", prior="adaptive", bits=(18,)),
-    *rows(OursVideoSettings, encode_ours, OURS, frames_per_group=2),
+    *rows(OursVideoSettings, encode_ours, OURS, frames_per_group=2, search=1),
     *rows(VideoBenchSettings, contest, BENCH, source=("others",), codecs=(), ours=({"bits": (18,), "prior": "raw"},)),
     *rows(VideoBenchSettings, contest, BENCH, perceptual="lpips-squeeze", vmaf="where available", clips=1, frames=3),
     *rows(VideoBenchSettings, contest, BENCH, shown="c1", threads=2),
