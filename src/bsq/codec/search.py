@@ -65,9 +65,8 @@ def search_codes(
     Raises SettingsError for codes whose digits are not binary and for a decoder with learned positions.
     """
     pixels = as_clip(pixels).clone()  # of an inference mode around us, perhaps, which gradients may not touch
-    search = Search(model, pixels, bits, prior, weight)
-    found = search.run(steps, np.random.default_rng(seed))
-    first, last = model.encode(pixels, bits), search.codes(found)
+    first, search = model.encode(pixels, bits), Search(model, pixels, bits, prior, weight)
+    last = search.codes(search.run(steps, np.random.default_rng(seed)))
     return last if search.cost(last) < search.cost(first) else first
 
 
