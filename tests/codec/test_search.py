@@ -11,65 +11,102 @@ from skimage import data as pictures
 
 import bsq
 from bsq.codec import search
+from bsq.codec.blocks import cut_blocks
 from bsq.codec.measure import inspect
 from bsq.codec.picture import compress, decompress
-from bsq.codec.search import Search, near, search_codes
+from bsq.codec.search import Search, distortion
 from bsq.codec.shelf import priors_for
 from bsq.codec.video import compress_video, decompress_video
+from bsq.codes import Codes
 from bsq.data.pictures import to_pixels
-from bsq.errors import SettingsError
+from bsq.errors import BsqError, LimitError, MissingDependencyError, NumericsError, SettingsError, ShapeError
 from bsq.layers.positions import LearnedPositionsSettings
-from bsq.losses.structure import structural_distance
-from bsq.parts import cut_parts
+from bsq.parts import Reach
 from bsq.pixels import as_clip
 from bsq.prior.adaptive import AdaptivePrior
+from bsq.prior.exact import ExactPrior
+from bsq.prior.freeze import freeze
 from bsq.prior.lengths import digit_lengths
+from bsq.prior.masked import MaskedPrior, MaskedSettings
 from bsq.prior.uniform import UniformPrior
-from bsq.quantizers import FsqSettings
+from bsq.quantizers import FsqSettings, LfqSettings
 from bsq.tokenizer import Tokenizer
 from bsq.vit.transformer import TransformerSettings
 
 CAT = pictures.chelsea()[60:188, 120:248]
 
 
-def squares(picture: np.ndarray, data: bytes) -> float:
-    return float(np.square(decompress(data).astype(float) - picture).mean())
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def structure(picture: np.ndarray, data: bytes) -> float:
-    """1 − MS-SSIM."""
-    shown, wanted = (to_pixels(one)[:, :, None] for one in (decompress(data), picture))
-    return float(structural_distance(shown, wanted))
+def error(picture: np.ndarray, data: bytes) -> float:
+    """What the search makes less."""
+    shown, wanted = (as_clip(to_pixels(one)) for one in (decompress(data), picture))
+    return float(distortion(shown, wanted))
 
 
-def test_a_photograph_gets_much_better_in_as_many_bytes() -> None:
-    plain, found = (compress(CAT, bits=18, search=steps) for steps in (0, 16))
-    assert len(found) < 1.02 * len(plain)
-    assert squares(CAT, found) < 0.97 * squares(CAT, plain)
-    assert structure(CAT, found) < 0.85 * structure(CAT, plain)
+def of(tokenizer: Tokenizer, **settings: object) -> Tokenizer:
+    """Another one with these settings."""
+    return Tokenizer(tokenizer.settings.model_copy(update=settings)).eval()
+
+
+def exact_prior(digits: int, earlier_frames: int = 0) -> ExactPrior:
+    torch.manual_seed(0)
+    settings = MaskedSettings(
+        radices=(2,) * digits, layer_digits=4, width=16, blocks=1, chain_width=16, earlier_frames=earlier_frames
+    )
+    return freeze(MaskedPrior(settings))
+
+
+@pytest.fixture(scope="module")
+def found() -> bytes:
+    return compress(CAT, bits=18, search=24)
+
+
+def test_a_photograph_gets_better_in_about_as_many_bytes(found: bytes) -> None:
+    plain = compress(CAT, bits=18)
+    assert len(found) < 1.03 * len(plain)
+    assert error(CAT, found) < 0.95 * error(CAT, plain)
     assert inspect(found).info.kept == 18
+
+
+def test_the_same_search_finds_the_same(found: bytes) -> None:
+    state = torch.get_rng_state()
+    torch.manual_seed(7)
+    assert compress(CAT, bits=18, search=24) == found
+    torch.set_rng_state(state)
 
 
 def test_without_steps_the_codes_are_the_encoders() -> None:
     assert compress(CAT, bits=9, search=0) == compress(CAT, bits=9)
 
 
-def test_the_same_search_finds_the_same() -> None:
-    assert compress(CAT[:64, :64], bits=9, search=3) == compress(CAT[:64, :64], bits=9, search=3)
-
-
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("shape", [(1, 1), (8, 8), (37, 53), (100, 9)])
 def test_sizes_are_restored(tiny_tokenizer: Tokenizer, shape: tuple[int, int]) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    assert decompress(compress(picture, tiny_tokenizer, search=2), tiny_tokenizer).shape == picture.shape
+    prior = exact_prior(12)
+    data = compress(noise(*shape), tiny_tokenizer, prior=prior, search=2)
+    assert decompress(data, tiny_tokenizer, priors=[prior]).shape == (*shape, 3)
 
 
-@pytest.mark.parametrize("prior", [UniformPrior(), AdaptivePrior()])
-def test_it_costs_no_more_than_the_encoders_codes(tiny_tokenizer: Tokenizer, prior: UniformPrior) -> None:
-    pixels = to_pixels(CAT)
-    found = search_codes(tiny_tokenizer, pixels, 12, prior, 4)
-    judge = Search(tiny_tokenizer, as_clip(pixels), 12, prior, search.WEIGHTS_OF_A_BIT[0])
-    assert judge.cost(found) <= judge.cost(tiny_tokenizer.encode(pixels, 12))
+PRIORS = {
+    "uniform": UniformPrior(),
+    "adaptive": AdaptivePrior(),
+    "exact": exact_prior(36),
+    "exact, with memory": exact_prior(36, earlier_frames=1),
+    "exact, of more digits": exact_prior(40),
+    "exact, of fewer digits": exact_prior(12),
+}
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_less_distortion_in_no_more_than_the_bits_allowed(name: str) -> None:
+    model, pixels, prior = bsq.load("biscuit-s"), to_pixels(CAT[:64, :64]), PRIORS[name]
+    seek = Search(model, prior, 9, 30)
+    first, last = model.encode(pixels, 9), seek(pixels, growth=1.1)
+    assert seek.distortion(last, as_clip(pixels)) < 0.98 * seek.distortion(first, as_clip(pixels))
+    assert digit_lengths(prior, last).sum() <= 1.1 * digit_lengths(prior, first).sum()
 
 
 def test_what_is_found_is_thrown_away_where_it_is_worse(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,76 +114,162 @@ def test_what_is_found_is_thrown_away_where_it_is_worse(monkeypatch: pytest.Monk
     assert compress(CAT, bits=18, search=1) == compress(CAT, bits=18)
 
 
-def test_a_heavier_bit_makes_a_smaller_file() -> None:
-    model, pixels = bsq.load("biscuit-s"), to_pixels(CAT[:96, :96])
-    (prior, *_) = priors_for(model)
-    light, heavy = (
-        digit_lengths(prior, search_codes(model, pixels, 18, prior, 8, weight)).sum() for weight in (0, 0.02)
-    )
-    assert heavy < 0.9 * light
+def test_a_heavier_bit_makes_fewer_bits() -> None:
+    model, clip = bsq.load("biscuit-s"), as_clip(to_pixels(CAT[:96, :96]))
+    prior, latent = priors_for(model)[0], model.latent(clip)
+    seek = Search(model, prior, 18, 24)
+    spent = []
+    for weight in (0.0, 0.02):
+        signs = seek.descend(clip, latent / latent.square().mean(-1, keepdim=True).sqrt(), weight, 0)
+        spent.append(digit_lengths(prior, Codes((signs[..., :18] > 0).to(torch.uint8), (2,) * 18)).sum())
+    assert spent[1] < 0.9 * spent[0]
 
 
 def test_the_file_is_no_larger_than_it_may_be() -> None:
     plain = compress(CAT, bits=18)
     for most in (len(plain), 9 * len(plain) // 10):
-        found = compress(CAT, max_bytes=most, search=8)
-        assert len(found) <= most
-        assert squares(CAT, found) < squares(CAT, compress(CAT, max_bytes=most))
+        data = compress(CAT, max_bytes=most, search=24)
+        assert len(data) <= most
+        assert error(CAT, data) < error(CAT, compress(CAT, max_bytes=most))
 
 
-def test_where_nothing_fits_the_encoders_codes_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = compress(CAT, bits=9)
-    monkeypatch.setattr("bsq.codec.picture.WEIGHTS_OF_A_BIT", (0.0, 0.0))  # bits cost nothing, so that files grow
-    assert compress(CAT, max_bytes=len(plain), search=8) == plain
+def test_where_nothing_fits_the_encoders_codes_stay(tiny_tokenizer: Tokenizer) -> None:
+    prior, pixels = exact_prior(12), to_pixels(CAT)
+    assert Search(tiny_tokenizer, prior, 12, 4)(pixels, growth=0.5) == tiny_tokenizer.encode(pixels)
+    plain = compress(CAT, tiny_tokenizer, bits=1)
+    assert len(compress(CAT, tiny_tokenizer, max_bytes=len(plain), search=4)) <= len(plain)
 
 
-def test_parts_are_searched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, pixels = bsq.load("biscuit-s"), to_pixels(pictures.chelsea()[60:188, 100:356])
-    (prior, *_) = priors_for(model)
-    monkeypatch.setattr(search, "TOKENS", 256)
-    assert len(list(cut_parts(16, 32, near(model.settings.decoder.reach(16, 32)), 256))) == 2
-    found, first = (codes.first(9) for codes in (search_codes(model, pixels, 9, prior, 12), model.encode(pixels)))
-    changed = (found.digits != first.digits).any(-1).view(16, 2, 16).sum((0, 2))
-    assert (changed > 16).all()
-    errors = [structural_distance(model.decode(codes), pixels[:, :, None]) for codes in (found, first)]
-    assert errors[0] < 0.95 * errors[1]
+def test_blocks_are_searched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = pictures.chelsea()[60:190, 20:419]
+    model, pixels = bsq.load("biscuit-s"), to_pixels(wide)
+    prior = priors_for(model)[0]
+    monkeypatch.setattr(search, "MEMORY", 4 * search.KEPT * 256 * 4 * 17 * 48)
+    seek = Search(model, prior, 9, 24)
+    (left, right) = seek.blocks(1, 17, 50)
+    assert (left.part.columns.stop, right.part.columns.start) == (32, 32)
+    last, first = seek(pixels), model.encode(pixels, 9)
+    changed = (last.digits != first.digits).any(-1)[0, 0]
+    assert changed[:, :32].sum() > 50
+    assert changed[:, 32:].sum() > 20
+    assert seek.distortion(last, as_clip(pixels)) < 0.97 * seek.distortion(first, as_clip(pixels))
+
+
+CLIPS = (1, 500, 375, 26_000), (24, 135, 240, 26_000), (100, 18, 22, 26_000), (5, 3, 400, 2_000)
+
+
+def test_blocks_cover_a_clip_once_and_fit() -> None:
+    for frames, rows, columns, most in (
+        (1, 500, 375, 26_000),
+        (24, 135, 240, 26_000),
+        (100, 18, 22, 26_000),
+        (5, 3, 400, 2_000),
+    ):
+        seen = np.zeros((frames, rows, columns), int)
+        for block in cut_blocks(frames, rows, columns, Reach(16, 8), 13, 3, most):
+            assert block.tokens <= most
+            seen[block.frames.own, block.part.rows.own, block.part.columns.own] += 1
+            for axis, size in ((block.part.rows, rows), (block.part.columns, columns)):
+                assert axis.outer_stop - axis.outer_start >= min(size, 13)
+        assert (seen == 1).all()
+
+
+def test_blocks_that_cannot_be_cut_are_refused() -> None:
+    for past, reach in ((3, Reach(50, 1)), (None, Reach(16, 8))):
+        with pytest.raises(LimitError, match="tokens at once"):
+            cut_blocks(24, 50, 50, reach, 13, past, 2_000)
 
 
 def test_clips_are_searched_group_by_group() -> None:
     frames = [pictures.chelsea()[60:164, 120 + 4 * step : 224 + 4 * step] for step in range(5)]
+    told: list[float] = []
     streams = [io.BytesIO(), io.BytesIO()]
-    for stream, steps in zip(streams, (0, 30), strict=True):
-        compress_video(iter(frames), 10, stream, bits=9, frames_per_group=3, search=steps)
+    for stream, steps in zip(streams, (0, 24), strict=True):
+        compress_video(iter(frames), 10, stream, bits=9, frames_per_group=3, search=steps, told=told.append)
     plain, found = (stream.getbuffer().nbytes for stream in streams)
-    assert found < 1.02 * plain
-    shown = [np.stack(list(decompress_video(stream).frames)).astype(float) for stream in streams]
-    errors = [np.square(clip - np.stack(frames)).mean((1, 2, 3)) for clip in shown]
-    assert (errors[1] < errors[0]).all()
+    assert found < 1.03 * plain
+    wanted = torch.stack([to_pixels(frame) for frame in frames], 2)
+    shown = [torch.stack([to_pixels(one) for one in decompress_video(stream).frames], 2) for stream in streams]
+    errors = [
+        [float(distortion(clip[:, :, part], wanted[:, :, part])) for part in (slice(3), slice(3, 5))] for clip in shown
+    ]
+    assert errors[1][0] < errors[0][0]
+    assert errors[1][1] < errors[0][1]
+    assert told.count(1.0) == 2
+    assert len(told) >= 48
+
+
+def test_clips_are_cut_in_time(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "MEMORY", 4 * search.KEPT * 16 * 36 * 4)
+    decoder = tiny_tokenizer.settings.decoder.model_copy(
+        update={"width": 16, "depth": 1, "window_frames": 2, "head_width": 16}
+    )
+    model = Tokenizer(tiny_tokenizer.settings.model_copy(update={"decoder": decoder})).eval()
+    clip = torch.stack([to_pixels(noise(48, 48)) for _ in range(5)], 2)
+    seek = Search(model, exact_prior(12, earlier_frames=1), 12, 8)
+    assert [block.frames.start for block in seek.blocks(5, 6, 6)] == [0, 3]
+    assert seek(clip).shape[1] == 5
 
 
 def test_the_model_is_left_as_it_was(tiny_tokenizer: Tokenizer) -> None:
     before = [parameter.detach().clone() for parameter in tiny_tokenizer.parameters()]
+    state = torch.get_rng_state()
     with torch.inference_mode():
+        compress(CAT[:32, :32], tiny_tokenizer, prior=exact_prior(12), search=2)
+        state = torch.get_rng_state()
         compress(CAT[:32, :32], tiny_tokenizer, search=2)
+    assert torch.equal(torch.get_rng_state(), state)
     for parameter, old in zip(tiny_tokenizer.parameters(), before, strict=True):
         assert parameter.requires_grad
         assert parameter.grad is None
         assert torch.equal(parameter, old)
 
 
-def test_what_cannot_be_searched_says_so(tiny_tokenizer: Tokenizer) -> None:
-    settings = tiny_tokenizer.settings
-    learned = TransformerSettings(
-        width=16, depth=1, head_width=16, positions=LearnedPositionsSettings(rows=4, columns=4)
-    )
-    tiles = Tokenizer(settings.model_copy(update={"encoder": learned, "decoder": learned}))
-    levels = Tokenizer(settings.model_copy(update={"quantizer": FsqSettings(levels=(5, 5))}))
-    for tokenizer, steps, allocate, words in (
-        (tiles, 1, False, "learned positions"),
-        (levels, 1, False, "binary digits"),
-        (tiny_tokenizer, -1, False, "number of steps"),
-        (tiny_tokenizer, 2.5, False, "number of steps"),
-        (tiny_tokenizer, 1, True, "choose search or allocate"),
-    ):
-        with pytest.raises(SettingsError, match=words):
-            compress(CAT[:32, :32], tokenizer, bits=1, search=steps, allocate=allocate)  # type: ignore[arg-type]
+def test_other_models_are_searched_too(tiny_tokenizer: Tokenizer) -> None:
+    for model in (of(tiny_tokenizer, quantizer=LfqSettings(bits=12)), of(tiny_tokenizer).half()):
+        data = compress(CAT[:40, :40], model, search=2)
+        assert decompress(data, model).shape == (40, 40, 3)
+
+
+LEARNED = TransformerSettings(width=16, depth=1, head_width=16, positions=LearnedPositionsSettings(rows=4, columns=4))
+
+
+@pytest.mark.parametrize(
+    ("change", "asked", "words"),
+    [
+        ({"encoder": LEARNED}, {}, "learned positions"),
+        ({"decoder": LEARNED}, {}, "learned positions"),
+        ({"quantizer": FsqSettings(levels=(5, 5))}, {}, "binary digits"),
+        ({}, {"search": -1}, "number of steps"),
+        ({}, {"search": 2.5}, "number of steps"),
+        ({}, {"search": True}, "number of steps"),
+        ({}, {"allocate": True}, "choose search or allocate"),
+    ],
+)
+def test_what_cannot_be_searched_says_so(tiny_tokenizer: Tokenizer, change: dict, asked: dict, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        compress(CAT[:32, :32], of(tiny_tokenizer, **change), **{"bits": 1, "search": 1} | asked)
+
+
+def test_a_batch_and_bad_weights_are_refused(tiny_tokenizer: Tokenizer) -> None:
+    with pytest.raises(ShapeError, match="one picture or clip"):
+        Search(tiny_tokenizer, UniformPrior(), 12, 1)(torch.zeros(2, 3, 16, 16))
+    model = of(tiny_tokenizer)
+    torch.nn.init.constant_(next(model.encoder.parameters()), torch.nan)
+    with pytest.raises(NumericsError):
+        Search(model, UniformPrior(), 12, 1)(torch.zeros(1, 3, 16, 16))
+
+
+def test_the_library_it_needs_is_named_before_any_work(
+    tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise MissingDependencyError("pytorch-msssim")
+
+    def never(*_: object) -> None:
+        raise AssertionError("encoded before it was asked whether it can be")
+
+    monkeypatch.setattr(search, "pytorch_msssim", missing)
+    monkeypatch.setattr(Tokenizer, "encode", never)
+    with pytest.raises(BsqError, match="pytorch-msssim"):
+        compress(CAT[:32, :32], tiny_tokenizer, search=np.int64(1))  # type: ignore[arg-type]

@@ -42,6 +42,10 @@ def encode_ours(settings: OursVideoSettings, folder: Path) -> Any:
     return codec.label, [codec.encode(CLIP, bits).packets for bits in codec.qualities()]
 
 
+def search_ours(settings: OursVideoSettings, folder: Path) -> Any:
+    return OursVideoCodec(settings).encode(CLIP, 9).packets
+
+
 def in_folder(settings: Any, folder: Path) -> Any:
     """`settings` with a folder of two clips of four and six frames made for it, 10 a second."""
     path = folder / settings.source[0]
@@ -90,7 +94,8 @@ TABLE: list[Row] = [
     *rows(Vp9Settings, encode, {"speed": 5}, speed=1, subsampling="4:4:4"),
     *rows(SvtAv1Settings, encode, {"preset": 10}, preset=4),
     *rows(OursVideoSettings, encode_ours, OURS, model="absent", label="mine", prior="adaptive", bits=(18,)),
-    *rows(OursVideoSettings, encode_ours, OURS, frames_per_group=2, search=1),
+    *rows(OursVideoSettings, encode_ours, OURS, frames_per_group=2),
+    *rows(OursVideoSettings, search_ours, OURS, search=30),
     *rows(VideoBenchSettings, contest, BENCH, source=("others",), codecs=(), ours=({"bits": (18,), "prior": "raw"},)),
     *rows(VideoBenchSettings, contest, BENCH, perceptual="lpips-squeeze", vmaf="where available", clips=1, frames=3),
     *rows(VideoBenchSettings, contest, BENCH, shown="c1", threads=2),

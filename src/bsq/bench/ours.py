@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from bsq.codec.picture import compress, decompress
 from bsq.codec.shelf import named_model, prior_called
@@ -42,6 +42,12 @@ class OursSettings(Settings):
     bits: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | Literal["eighths", "all"] = "eighths"
     allocate: bool = False
     search: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _one_manner(self) -> Self:
+        if self.allocate and self.search:
+            raise ValueError("choose search or allocate")
+        return self
 
 
 class OursCodec:

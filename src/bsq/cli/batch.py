@@ -38,6 +38,8 @@ class Watcher(Protocol):
 
     def frames(self, done: int, total: int | None, seconds: float) -> None: ...
 
+    def search(self, share: float) -> None: ...
+
 
 Work = Callable[[Job, Watcher], Done]
 
@@ -159,6 +161,10 @@ class Bar:
             self._bar.update(self._task, description=told, completed=done, total=max(done, total) if total else None)
         else:
             self._bar.update(self._task, description=f"{told} {done}/{total or '?'}")
+
+    def search(self, share: float) -> None:
+        """A share of the search for the codes of what is shown is done."""
+        self._bar.update(self._task, description=f"{self._name} search {share:.0%}")
 
     def count(self, done: int, total: int) -> None:
         self._bar.update(self._task, completed=done, total=total)

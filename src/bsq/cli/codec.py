@@ -123,7 +123,7 @@ def encode(
             "--search",
             metavar="N",
             min=0,
-            help="Look for better codes in N steps, 20 to 80: as many bytes, a better picture, many times as long.",
+            help="Look for better codes in N steps, 20 to 80: a better picture, about as many bytes, much more time.",
         ),
     ] = 0,
     group: Annotated[
@@ -144,6 +144,7 @@ def encode(
     from bsq.codec.info import Limits
     from bsq.codec.measure import inspect
     from bsq.codec.picture import compress, verify
+    from bsq.codec.search import check_search
     from bsq.codec.shelf import foreign_prior, named_model, prior_called
     from bsq.data.kinds import is_video
     from bsq.data.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture
@@ -152,10 +153,13 @@ def encode(
     target = choose_target(target_bpp, target_bytes)
     if allocate and bits is None and (target_bpp, target_bytes) == (None, None):
         raise SettingsError("--allocate needs --bits, --target-bpp or --target-bytes: how large the file may be")
+    if allocate and search:
+        raise SettingsError("choose --search or --allocate")
     naming = Naming(lambda path: path.with_suffix(SUFFIX), lambda path: path.with_name(path.name + SUFFIX))
     jobs = plan(sources, output, PICTURE_SUFFIXES | VIDEO_SUFFIXES, naming)
     refuse_terminal(jobs)
     tokenizer = named_model(model, choose_device(device))
+    check_search(search, tokenizer)
     chosen, limit = prior_called(prior.value, tokenizer), MAX_PIXELS if max_pixels is None else max_pixels
     limits = Limits(pixels=limit)
     if prior is PriorChoice.auto and (note := foreign_prior(tokenizer)):
@@ -176,7 +180,7 @@ def encode(
             start, source = time.perf_counter(), file.read()
         picture = read_picture(source, limit)
         most = target(*picture.pixels.shape[:2])
-        data = compress(picture.pixels, tokenizer, bits, chosen, most, allocate, search)
+        data = compress(picture.pixels, tokenizer, bits, chosen, most, allocate, search, watcher.search)
         if check:
             verify(data, tokenizer, limits)
         write(job.target, data, force)

@@ -87,7 +87,15 @@ def encode_video(job: Job, source: BinaryIO, how: VideoEncoding, watcher: Watche
         frames = SteadyFrames(video, how.frame_rate)
         shown = watched(frames, frames.expected, watcher)
         info = compress_video(
-            shown, frames.rate, target, how.tokenizer, how.bits, how.prior, how.frames_per_group, how.search
+            shown,
+            frames.rate,
+            target,
+            how.tokenizer,
+            how.bits,
+            how.prior,
+            how.frames_per_group,
+            how.search,
+            watcher.search,
         )
         if how.check:
             verify_video(target, how.tokenizer, Limits(pixels=how.max_pixels))

@@ -40,8 +40,8 @@ def encode_groups(
     for the codes of a group in place of the encoder.
     """
     if find is not None:
-        while together := list(map(to_pixels, islice(frames, size))):
-            yield find(torch.stack(together, 2))
+        while together := list(islice(frames, size)):
+            yield find(torch.stack([to_pixels(frame) for frame in together], 2))
         return
     stream = model.stream_encoder(bits) if model.settings.encoder.time == "causal" else None
     while True:

@@ -15,6 +15,7 @@ import numpy as np
 from bsq.codec import picture as pictures
 from bsq.codec.info import Limits
 from bsq.codec.measure import holds_video
+from bsq.codec.search import Told
 from bsq.codec.shelf import DEFAULT_MODEL
 from bsq.codec.video import compress_video, decompress_video
 from bsq.data.kinds import is_video
@@ -34,24 +35,32 @@ def compress(
     max_bytes: int | None = None,
     allocate: bool = False,
     search: int = 0,
+    told: Told | None = None,
 ) -> bytes:
     """A picture, or a video's file → the bytes of a `.bsq` stream. Arguments and errors are those of
     `bsq.codec.picture.compress`; a video has neither `max_bytes` nor `allocate`, and its default prior is the one
     of `compress_video`.
     """
     if isinstance(source, np.ndarray):
-        return pictures.compress(source, tokenizer, bits, prior, max_bytes, allocate, search)
+        return pictures.compress(source, tokenizer, bits, prior, max_bytes, allocate, search, told)
     data, name = read_bytes(source), name_of(source)
     if not is_video(io.BytesIO(data), name):
         return pictures.compress(
-            source if isinstance(source, str | Path) else data, tokenizer, bits, prior, max_bytes, allocate, search
+            source if isinstance(source, str | Path) else data,
+            tokenizer,
+            bits,
+            prior,
+            max_bytes,
+            allocate,
+            search,
+            told,
         )
     if max_bytes is not None or allocate:
         raise SettingsError("max_bytes and allocate are for pictures; a video takes bits")
     target = io.BytesIO()
     with open_video(source if isinstance(source, str | Path) else data) as video:
         frames = SteadyFrames(video)
-        compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=search)
+        compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=search, told=told)
     return target.getvalue()
 
 

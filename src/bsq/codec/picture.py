@@ -17,7 +17,7 @@ from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_er
 from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
-from bsq.codec.search import WEIGHTS_OF_A_BIT, check_steps, search_codes
+from bsq.codec.search import GROWTH, Search, Told, check_search
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, name_of, named_model, priors_for
 from bsq.codec.stream import choose_prior, read_available, read_codes, short_hash, write_codes
 from bsq.codes import Codes
@@ -28,6 +28,9 @@ from bsq.prior.allocated import kept_digits
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
 
+SLACK = 8
+"""Bytes by which a stream may exceed what its digits take by the prior's account."""
+
 
 def compress(
     picture: Source | np.ndarray,
@@ -37,6 +40,7 @@ def compress(
     max_bytes: int | None = None,
     allocate: bool = False,
     search: int = 0,
+    told: Told | None = None,
 ) -> bytes:
     """A picture → the bytes of a `.bsq` stream.
 
@@ -50,19 +54,20 @@ def compress(
             `max_bytes`, or else in no more bytes than `bits` digits of every token take. One of the two is needed.
             Takes about six times as long.
         search: look for better codes than the encoder's in so many steps (`bsq.codec.search`); 20 to 80 are worth
-            their time, which is that of three decodings each. The file is about as large, and no larger than
-            `max_bytes`.
+            their time, four decodings each or more. The file is at most 2 % larger, and no larger than `max_bytes`.
+        told: is told what share of the search is done.
 
     Raises:
         MediaError, LimitError: the picture, or not even one digit of each code fits into `max_bytes`.
-        SettingsError: `bits`, nothing to allocate, search where it cannot be. CheckpointError: the tokenizer's name.
+        SettingsError: `bits`, nothing to allocate, search where it cannot be. MissingDependencyError: search needs
+        pytorch-msssim. CheckpointError: the tokenizer's name.
     """
     pixels = to_pixels(picture if isinstance(picture, np.ndarray) else open_picture(picture))
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)
     if allocate and bits is None and max_bytes is None:
         raise SettingsError("what is there to share out? allocate needs bits or max_bytes")
-    check_steps(search)
-    if search and allocate:
+    steps = check_search(search, model)
+    if steps and allocate:
         raise SettingsError("choose search or allocate: what is searched for all digits is not what some of them need")
     if bits is not None:
         model.check_bits(bits)
@@ -78,23 +83,21 @@ def compress(
         alike = largest_within(write, codes.length, max_bytes)
     else:
         alike = write(codes.length if bits is None else bits)
-    if search:
-        return searched(model, pixels, chosen, alike, search, max_bytes)
+    if steps:
+        return searched(Search(model, chosen, inspect(alike).info.kept, steps, told), pixels, alike, max_bytes)
     return allocated(model, pixels, codes, chosen, alike, max_bytes or len(alike)) if allocate else alike
 
 
-def searched(model: Tokenizer, pixels: Tensor, prior: Prior, alike: bytes, steps: int, max_bytes: int | None) -> bytes:
-    """The stream of codes found by `steps` steps of search, as many digits a token as in `alike`, a stream of the
-    encoder's codes; `alike` itself where nothing that is found fits into `max_bytes`.
+def searched(search: Search, pixels: Tensor, alike: bytes, max_bytes: int | None) -> bytes:
+    """The stream of codes that are found, as many digits a token as in `alike`, a stream of the encoder's codes: within
+    2 % of its bytes, or within `max_bytes`. `alike` itself if none was found.
     """
-    kept = inspect(alike).info.kept
-    height, width = pixels.shape[-2:]
-    for weight in WEIGHTS_OF_A_BIT:
-        codes = search_codes(model, pixels, kept, prior, steps, weight)
-        data = write_codes(codes, describe(model, height, width, kept), prior)
-        if max_bytes is None or len(data) <= max_bytes:
-            return data
-    return alike
+    parts = inspect(alike)
+    growth = GROWTH
+    if max_bytes is not None:
+        growth = (max_bytes - parts.overhead - SLACK) / max(1, parts.payload)
+    data = write_codes(search(pixels, growth), parts.info, search.prior)
+    return data if max_bytes is None or len(data) <= max_bytes else alike
 
 
 def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alike: bytes, max_bytes: int) -> bytes:

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Iterator
+from operator import index as whole_number
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from bsq.codec.blocks import Block, cut_blocks
 from bsq.codes import Codes
-from bsq.errors import SettingsError
+from bsq.errors import SettingsError, ShapeError
 from bsq.layers.products import halves_time
 from bsq.losses.reconstruction import ReconstructionSettings, reconstruction_loss
-from bsq.losses.structure import TRAINING_MIN_SIDE
-from bsq.parts import Part, Reach, cut_parts
+from bsq.losses.structure import TRAINING_MIN_SIDE, pytorch_msssim
 from bsq.pixels import as_clip
 from bsq.prior.base import Prior
 from bsq.prior.exact import ExactPrior
@@ -30,125 +33,171 @@ from bsq.prior.points import Asking, costs, draw_point
 from bsq.quantizers import corner_of
 from bsq.quantizers.base import straight_through
 from bsq.tokenizer import Tokenizer
-from bsq.vit.grids import tiling_of
 
 DISTORTION = ReconstructionSettings(l1=0.25, mse=1.0, ms_ssim=1.0, chroma=4.0)
-"""As biscuit-s is trained; where a side has fewer pixels than MS-SSIM needs, without it."""
+"""As recipes/biscuit-s-colour.yaml trains; of sides that have fewer pixels than MS-SSIM needs, without it."""
+GROWTH = 1.02
+"""How many times the bits of the encoder's codes may be spent."""
 WEIGHTS_OF_A_BIT = 3e-3, 4.5e-3, 7e-3
-"""What a coded bit a token weighs beside distortion: with the first files come out about as large as the encoder's, a
-little smaller as a rule; the others are for those that would be too large.
+"""What a coded bit a token weighs beside distortion: the first makes files about as large as the encoder's, a little
+smaller as a rule; the others are for those that would become too large.
 """
 PULL = 0.08
 """What agreement with the encoder weighs. It knows what the prior expects, and calms digits that would flicker."""
 LEARNING_RATE = 0.1
 MOMENTUM = 0.8
-TOKENS = 8_192
-"""Tokens that are searched for together: a gradient takes 80 kB for each of them."""
+MEMORY = 2 << 30
+"""Bytes that gradients may take …"""
+KEPT = 20
+"""… of which a block of the decoder keeps so many float32 a token and unit of width."""
+JUDGED = 512
+"""Side in pixels, at least, of the pieces that distortion is measured in at the end; the last one of an axis has what
+is left over, too.
+"""
+
+Told = Callable[[float], None]
+"""Is told what share of a search is done."""
 
 
-@torch.inference_mode(False)
-def search_codes(
-    model: Tokenizer,
-    pixels: Tensor,
-    bits: int,
-    prior: Prior,
-    steps: int,
-    weight: float = WEIGHTS_OF_A_BIT[0],
-    seed: int = 0,
-) -> Codes:
-    """Codes (1, T, h, w, bits) of pixels (1, 3, T, H, W) in [−1, 1], or of a picture (1, 3, H, W), after `steps` steps
-    of search; those of the encoder if nothing better was found.
+def check_search(steps: int, model: Tokenizer) -> int:
+    """`steps` as a number of steps; 0 is no search.
 
-    Distortion + `weight` · bits a token is what is made less. Only the learned prior has gradients; of any other the
-    bits do not steer the search, though they count in the end.
-
-    Raises SettingsError for codes whose digits are not binary and for a decoder with learned positions.
+    Raises SettingsError: no number, or a model whose codes cannot be searched for. MissingDependencyError.
     """
-    pixels = as_clip(pixels).clone()  # of an inference mode around us, perhaps, which gradients may not touch
-    first, search = model.encode(pixels, bits), Search(model, pixels, bits, prior, weight)
-    last = search.codes(search.run(steps, np.random.default_rng(seed)))
-    return last if search.cost(last) < search.cost(first) else first
-
-
-def check_steps(steps: int) -> None:
-    """Raises SettingsError for what is no number of steps."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+    try:
+        count = whole_number(steps)
+    except TypeError:
+        count = -1
+    if count < 0 or isinstance(steps, bool):
         raise SettingsError(f"search is a number of steps, 0 or more, got {steps!r}")
+    if count:
+        corner_of(model.quantizer, "search")
+        if model.grid(1, 1) != (1, 1):
+            raise SettingsError("search is for models that take any grid; this one has learned positions")
+        pytorch_msssim()
+    return count
 
 
 class Search:
-    """One clip's: `start` (1, T, h, w, L), the encoder's latent with digits of size 1 at the mean."""
+    """Codes of `bits` digits by `steps` steps of search, for one model and prior.
 
-    def __init__(self, model: Tokenizer, pixels: Tensor, bits: int, prior: Prior, weight: float) -> None:
+    Only the learned prior steers the search by its gradients; with any other the bits count in the end alone.
+    """
+
+    @torch.inference_mode(False)
+    def __init__(self, model: Tokenizer, prior: Prior, bits: int, steps: int, told: Told | None = None) -> None:
+        """Raises as `check_search` does."""
+        self.steps, self.bits = check_search(steps, model), model.check_bits(bits)
         self.corner = corner_of(model.quantizer, "search")
-        if tiling_of(model.settings.decoder) is not None:
-            raise SettingsError("search is for decoders that take any grid; this one has learned positions")
-        self.model, self.prior, self.weight = model, prior, weight
-        self.bits = model.check_bits(bits)
-        latent = model.latent(pixels)
-        self.start = latent / latent.square().mean(-1, keepdim=True).sqrt()
-        self.device = latent.device
-        self.pixels = pixels.to(self.device)
-        self.decoder = copy.deepcopy(model.decoder).requires_grad_(False)  # the model's own may be in training
-        self.counter = Counter(prior, bits, self.device) if isinstance(prior, ExactPrior) else None
+        self.model, self.prior, self.told = model, prior, told
+        # A copy: the model's own may be in half precision, or in training.
+        self.decoder = copy.deepcopy(model.decoder).float().requires_grad_(False)
+        self.counter = Counter(prior, bits) if isinstance(prior, ExactPrior) else None
 
-    def run(self, steps: int, draw: np.random.Generator) -> Tensor:
-        """Signs ±1 in the shape of `start`, zeros behind the first `bits`."""
-        signs = torch.where(self.start > 0, 1.0, -1.0)
+    @torch.inference_mode(False)
+    def __call__(self, pixels: Tensor, growth: float = GROWTH) -> Codes:
+        """Codes (1, T, h, w, bits) of pixels (1, 3, T, H, W) or (1, 3, H, W) in [−1, 1], of less distortion than the
+        encoder's in at most `growth` times their bits; the encoder's, if no such were found.
+
+        Raises what `Tokenizer.encode` raises, and ShapeError for a batch. LimitError where gradients would take too
+        much memory.
+        """
+        first, clip = self.model.encode(pixels, self.bits), as_clip(pixels)
+        if len(clip) != 1:
+            raise ShapeError(f"search takes one picture or clip at a time, got {len(clip)}")
+        # Gradients must not touch what was made in an inference mode around us.
+        clip = (clip.clone() if clip.is_inference() else clip).to(self.device)
+        room = growth * digit_lengths(self.prior, first).sum()
+        start = self.model.latent(clip).float()
+        start = start / start.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-30)
+        for number, weight in enumerate(WEIGHTS_OF_A_BIT):
+            signs = self.descend(clip, start, weight, number)
+            found = Codes((signs[..., : self.bits] > 0).to(torch.uint8), first.radices)
+            if digit_lengths(self.prior, found).sum() <= room:
+                return found if self.distortion(found, clip) < self.distortion(first, clip) else first
+        return first
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.decoder.parameters()).device
+
+    def descend(self, clip: Tensor, start: Tensor, weight: float, attempt: int) -> Tensor:
+        """Signs (1, T, h, w, L), ±1 and zero behind the digits that are kept, from a latent of ones at the mean."""
+        signs = torch.where(start > 0, 1.0, -1.0)
         signs[..., self.bits :] = 0
-        rows, columns = signs.shape[2:4]
-        reach = near(self.model.settings.decoder.reach(rows, columns))
-        for part in cut_parts(rows, columns, reach, max(1, TOKENS // signs.shape[1])):
-            signs[:, :, part.rows.own, part.columns.own] = self.run_part(part, signs, steps, draw)
+        draw, blocks = np.random.default_rng(0), self.blocks(*signs.shape[1:4])
+        for number, block in enumerate(blocks):
+            own = slice(None), block.frames.own, block.part.rows.own, block.part.columns.own, slice(self.bits)
+            steps = self.descend_block(block, start[own], signs, clip, weight, draw)
+            for step, soft in enumerate(steps, 1):
+                signs[own] = torch.where(soft > 0, 1.0, -1.0)
+                if self.told is not None:
+                    done = (number + step / self.steps) / len(blocks)
+                    self.told((attempt + done) / (attempt + 1))
         return signs
 
-    @torch.enable_grad()
-    def run_part(self, part: Part, signs: Tensor, steps: int, draw: np.random.Generator) -> Tensor:
-        """What becomes of the signs of a part; those of its margins stay."""
-        around = signs[:, :, part.rows.outer, part.columns.outer].clone()
-        inside = ..., part.rows.inside, part.columns.inside, slice(self.bits)
+    def blocks(self, frames: int, rows: int, columns: int) -> list[Block]:
+        """What is searched together, of a clip of so many tokens."""
+        decoder = self.model.settings.decoder
+        margin = -(-TRAINING_MIN_SIDE // self.model.patch)  # so that every block has enough for MS-SSIM
+        past = None if decoder.window_frames is None else decoder.window_frames - 1
+        most = MEMORY // (4 * KEPT * decoder.width * decoder.depth)
+        return cut_blocks(frames, rows, columns, decoder.reach(rows, columns), margin, past, most)
+
+    def descend_block(
+        self, block: Block, soft: Tensor, signs: Tensor, clip: Tensor, weight: float, draw: np.random.Generator
+    ) -> Iterator[Tensor]:
+        """What becomes of `soft`, whose signs the block's digits are, step by step; digits in the margins stay."""
+        frames, rows, columns = block.frames, block.part.rows, block.part.columns
+        around = signs[:, frames.outer, rows.outer, columns.outer].clone()
+        inside = slice(None), frames.inside, rows.inside, columns.inside, slice(self.bits)
         before = around[inside].clone()
-        soft = self.start[:, :, part.rows.own, part.columns.own, : self.bits].clone().requires_grad_()
-        down, right = part.rows.times(self.model.patch), part.columns.times(self.model.patch)
-        wanted = self.pixels[..., down.outer, right.outer]
+        down, right = rows.times(self.model.patch), columns.times(self.model.patch)
+        wanted = clip[:, :, frames.own, down.outer, right.outer]
+        pull = PULL / around[:, frames.inside, ..., : self.bits].numel()
         descent = Descent()
-        for step in range(steps):
-            near_sign = soft.tanh()
-            around = around.detach()
-            around[inside] = straight_through(torch.where(soft > 0, 1.0, -1.0), near_sign, 1.0)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=halves_time(self.device)):
-                loss = self.distortion(self.decoder(around * self.corner), wanted)
-                if self.counter is not None:
-                    loss = loss + self.weight * self.counter.bits_a_token(around[0], draw)
-            loss = loss - PULL * (near_sign * before).mean()
-            cooled = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
-            soft = (soft - cooled * descent.direction(*torch.autograd.grad(loss, soft))).detach().requires_grad_()
-        own = signs[:, :, part.rows.own, part.columns.own].clone()
-        own[..., : self.bits] = torch.where(soft.detach() > 0, 1.0, -1.0)
-        return own
-
-    def distortion(self, shown: Tensor, wanted: Tensor) -> Tensor:
-        """Of what a decoder gives for whole patches, beside pixels (1, 3, T, H, W) that may lack padding."""
-        height, width = wanted.shape[-2:]
-        tall = min(height, width) >= TRAINING_MIN_SIDE
-        settings = DISTORTION if tall else DISTORTION.model_copy(update={"ms_ssim": 0.0})
-        return reconstruction_loss(shown[..., :height, :width], wanted, settings).loss
-
-    def codes(self, signs: Tensor) -> Codes:
-        return Codes((signs[..., : self.bits] > 0).to(torch.uint8), self.model.radices[: self.bits])
+        for step in range(self.steps):
+            with torch.enable_grad():
+                soft = soft.detach().requires_grad_()
+                near_sign, around = soft.tanh(), around.detach()
+                around[inside] = straight_through(torch.where(soft > 0, 1.0, -1.0), near_sign, 1.0)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=halves_time(self.device)):
+                    shown = self.decoder(around * self.corner)[:, :, frames.inside]
+                    loss = distortion(shown, wanted) - pull * (near_sign * before).sum()
+                    if self.counter is not None:
+                        loss = loss + weight * self.counter.bits_a_token(around[0], frames.inside, draw)
+                (gradient,) = torch.autograd.grad(loss, soft)
+            cooled = LEARNING_RATE * (1 + math.cos(math.pi * step / self.steps)) / 2
+            soft = soft.detach() - cooled * descent.direction(gradient)
+            yield soft
 
     @torch.no_grad()
-    def cost(self, codes: Codes) -> float:
-        """Distortion + weight · bits a token, as they are."""
-        height, width = self.pixels.shape[-2:]
+    def distortion(self, codes: Codes, clip: Tensor) -> float:
+        """Of what these codes show, piece by piece."""
+        height, width = clip.shape[-2:]
         shown = self.model.decode(codes, (height, width))
-        spent = digit_lengths(self.prior, codes)
-        return float(self.distortion(shown, self.pixels)) + self.weight * float(spent.sum()) / len(spent)
+        total = 0.0
+        for frame in range(clip.shape[2]):
+            for rows in pieces(height):
+                for columns in pieces(width):
+                    here = slice(None), slice(None), slice(frame, frame + 1), rows, columns
+                    total += float(distortion(shown[here], clip[here])) * clip[here].numel()
+        return total / clip.numel()
 
 
-def near(reach: Reach) -> Reach:
-    """A margin of one window: what is farther off has next to no say in a pixel, and nothing has to be exact."""
-    return reach if reach.step == 1 else Reach(min(reach.margin, reach.step), reach.step)
+def distortion(shown: Tensor, wanted: Tensor) -> Tensor:
+    """Of what a decoder gives for whole patches, beside pixels (1, 3, T, H, W) that may lack padding."""
+    height, width = wanted.shape[-2:]
+    large = min(height, width) >= TRAINING_MIN_SIDE
+    settings = DISTORTION if large else DISTORTION.model_copy(update={"ms_ssim": 0.0})
+    return reconstruction_loss(shown[..., :height, :width], wanted, settings).loss
+
+
+def pieces(size: int) -> Iterator[slice]:
+    """Of an axis, `JUDGED` and less than twice that each, or all of it."""
+    count = max(1, size // JUDGED)
+    for number in range(count):
+        yield slice(number * JUDGED, size if number == count - 1 else (number + 1) * JUDGED)
 
 
 class Descent:
@@ -171,17 +220,21 @@ class Descent:
 class Counter:
     """What a learned prior would spend on the first `bits` digits, with gradients."""
 
-    def __init__(self, prior: ExactPrior, bits: int, device: torch.device) -> None:
-        self.prior = thaw(prior).to(device).requires_grad_(False)
-        self.bits = bits
+    def __init__(self, prior: ExactPrior, bits: int) -> None:
+        self.prior, self.bits = thaw(prior).requires_grad_(False), bits
         self.layers = [layer for layer in self.prior.layout.layers if layer.bits.start < bits]
 
-    def bits_a_token(self, signs: Tensor, draw: np.random.Generator) -> Tensor:
-        """A scalar, estimated at one random pass of every layer and frame, of signs (T, h, w, L)."""
-        before = None if self.prior.memory is None else torch.cat([torch.zeros_like(signs[:1]), signs[:-1]])
+    def bits_a_token(self, signs: Tensor, frames: slice, draw: np.random.Generator) -> Tensor:
+        """A scalar, estimated at one random pass of every layer in each of `frames`, of signs (T, h, w, L)."""
+        self.prior.to(signs.device)
+        # A prior may have been trained for more digits than the model has, or for fewer.
+        signs = F.pad(signs, (0, self.prior.layout.bits - signs.shape[-1]))
+        now, before = signs[frames], None
+        if self.prior.memory is not None:
+            before = torch.cat([torch.zeros_like(signs[:1]), signs[:-1]])[frames]
         askings = []
         for layer in self.layers:
-            ends = np.full(len(signs), min(self.bits, layer.bits.stop) - layer.bits.start)
-            askings.append(Asking(layer, signs, before, draw_point(layer, signs, ends, draw)))
+            ends = np.full(len(now), min(self.bits, layer.bits.stop) - layer.bits.start)
+            askings.append(Asking(layer, now, before, draw_point(layer, now, ends, draw)))
         found = zip(costs(self.prior, askings), askings, strict=True)
-        return torch.stack([(cost * asking.point.weights).sum() for cost, asking in found]).sum() / len(signs)
+        return torch.stack([(cost * asking.point.weights).sum() for cost, asking in found]).sum() / len(now)

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import partial
 from itertools import chain, count, repeat
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +23,7 @@ from bsq.codec.groups import GroupReader, GroupWriter
 from bsq.codec.info import MAX_SIZE, Limits, StreamInfo
 from bsq.codec.picture import describe
 from bsq.codec.recover import Fill, complete
-from bsq.codec.search import check_steps, search_codes
+from bsq.codec.search import Search, Told, check_search
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_for, smallest_of, usual_group
 from bsq.codec.stream import DecodedStream, choose_prior
 from bsq.data.pictures import to_uint8
@@ -42,6 +41,7 @@ def compress_video(
     prior: Prior | None = None,
     frames_per_group: int | None = None,
     search: int = 0,
+    told: Told | None = None,
 ) -> StreamInfo:
     """Frames, one by one → a `.bsq` stream in `target`; what its header says.
 
@@ -54,6 +54,7 @@ def compress_video(
         frames_per_group: what can be decoded without what is before it, 1 or more; default: `usual_group`.
         search: look for better codes than the encoder's, in so many steps a group (`bsq.codec.search`); takes a
             group's frames into memory at once.
+        told: is told what share of a group's search is done.
 
     Raises:
         MediaError: no frames. ShapeError: frames of other shapes. SettingsError: `frame_rate`, `bits`,
@@ -69,9 +70,9 @@ def compress_video(
     if first is None:
         raise MediaError("there are no frames")
     priors = smallest_of(model) if prior is None else (prior,)
-    check_steps(search)
     kept = len(model.radices) if bits is None else model.check_bits(bits)
-    find = partial(search_codes, model, bits=kept, prior=priors[0], steps=search) if search else None
+    steps = check_search(search, model)
+    find = Search(model, priors[0], kept, steps, told) if steps else None
     groups = encode_groups(chain([first], rest), model, bits, length, find)
     codes = next(groups)
     picture = describe(model, first.shape[0], first.shape[1], codes.length)

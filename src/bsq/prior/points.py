@@ -66,7 +66,9 @@ def draw_point(
     known = torch.zeros(batch, height, width, bits, dtype=torch.bool)
     known[..., : layer.bits.start] = True
     known[..., layer.bits.start : layer.bits.stop] = earlier[..., None] & kept[:, None, None]
-    importance = torch.from_numpy(shares / chances)[passes].float()
+    # A pass without tokens, on a small grid, is never drawn.
+    importance = torch.from_numpy(np.divide(shares, chances, out=np.zeros_like(shares), where=chances > 0))
+    importance = importance[passes].float()
     weights = asked / asked.sum((1, 2), keepdim=True).clamp_min(1)
     if later_weight:
         weights = weights + later_weight * later / later.sum((1, 2), keepdim=True).clamp_min(1)

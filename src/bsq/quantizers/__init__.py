@@ -49,7 +49,7 @@ def corner_of(quantizer: Quantizer, asking: str) -> float:
         case LFQ():
             return 1.0
         case _:
-            raise SettingsError(f"{asking} counts binary digits, of bsq and lfq; {type(quantizer).__name__} has others")
+            raise SettingsError(f"{asking} needs binary digits, of bsq and lfq; {type(quantizer).__name__} has others")
 
 
 __all__ = [
