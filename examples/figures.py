@@ -49,7 +49,7 @@ def main() -> None:
     logs = [folder / log for log in LOGS if (folder / log).exists()]
     decoder = ":perceptual" if (folder / decoder_file("perceptual")).exists() else ""
     figures: dict[str, Callable[[], Figure]] = {
-        "face.webp": lambda: draw_face(f"{options.model}{decoder}@{options.bits}+prior", face),
+        "face.webp": lambda: draw_face(f"{options.model}{decoder}@{options.bits}+search{options.search}", face),
         "sphere.png": draw_sphere,
         "mask.png": draw_masks,
         "bits.webp": lambda: draw_bits(options.model, picture),
@@ -69,6 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--face", type=Path, help="a photograph whose middle is looked at closely")
     parser.add_argument("--model", default="biscuit-s", help="bundled name, folder or hub id")
     parser.add_argument("--bits", type=int, default=18, help="of the files that are set side by side")
+    parser.add_argument("--search", type=int, default=40, help="steps, for the file of the face")
     parser.add_argument("--only", metavar="NAME", help="of one figure, such as face.webp")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     return parser.parse_args()

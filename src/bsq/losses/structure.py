@@ -63,6 +63,6 @@ def pytorch_msssim() -> ModuleType:
     except ImportError as error:
         raise MissingDependencyError(
             "SSIM and MS-SSIM need the library pytorch-msssim, which is not installed; pip install "
-            "'bsq[bench]', or 'bsq[train]' to train by it"
+            "'bsq[bench]', 'bsq[train]' to train by it, or 'bsq[search]' to search for codes"
         ) from error
     return pytorch_msssim

@@ -1,6 +1,7 @@
 """Systems by name. What enters: "biscuit-s@18+prior". What leaves: a `System`.
 
 MODEL[:DECODER][@DIGITS][+prior]    a bundled tokenizer, a folder or a hub id; +prior: real files
+MODEL[:DECODER][@DIGITS]+searchN    real files whose codes N steps of search found
 MODEL[@DIGITS]+frames               every frame of a clip alone
 official:FILE[@DIGITS]              one of the authors' checkpoints
 diffusers:FOLDER-OR-HUB-ID          AutoencoderKL or VQModel; diffusers:random-sd-vae for speed alone
@@ -44,9 +45,9 @@ from bsq.evaluate.systems.tokenizers import FileSystem, TokenizerSystem
 from bsq.tokenizer import Tokenizer
 
 GRAMMAR = (
-    "a tokenizer (biscuit-s@18, folder@36, biscuit-s@18+prior), official:FILE@18, diffusers:FOLDER, dalle:FOLDER, or a "
-    "codec with a quality, a rate or another system's bits (jpeg, jpeg2000, webp, avif, jpegxl, for clips x264, x265, "
-    "vp9, av1: webp@q75, jpeg2000@0.28bpp, avif@as:biscuit-s@18, x264@crf23)"
+    "a tokenizer (biscuit-s@18, folder@36, biscuit-s@18+prior, biscuit-s@18+search40), official:FILE@18, "
+    "diffusers:FOLDER, dalle:FOLDER, or a codec with a quality, a rate or another system's bits (jpeg, jpeg2000, webp, "
+    "avif, jpegxl, for clips x264, x265, vp9, av1: webp@q75, jpeg2000@0.28bpp, avif@as:biscuit-s@18, x264@crf23)"
 )
 RANDOM_VAE = "random-sd-vae"
 
@@ -58,6 +59,7 @@ class TokenizerSpec:
     model: str
     digits: int | None
     prior: bool
+    search: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,10 @@ def open_system(text: str, device: str = "cpu") -> System:
 
 def _open(spec: Spec, name: str, device: str) -> System:
     match spec:
-        case TokenizerSpec(model, digits, prior):
-            kind = FileSystem if prior else TokenizerSystem
-            return kind(name, _model(model, device), digits)
+        case TokenizerSpec(model, digits, prior, search):
+            if prior or search:
+                return FileSystem(name, _model(model, device), digits, search)
+            return TokenizerSystem(name, _model(model, device), digits)
         case OfficialSpec(file, digits):
             return TokenizerSystem(name, convert_official(Path(file)).tokenizer.to(device), digits)
         case DiffusersSpec(source):
@@ -156,11 +159,13 @@ def parse_spec(text: str) -> Spec:
 
 
 def _tokenizer(text: str, whole: str) -> TokenizerSpec:
-    prior = text.endswith("+prior")
-    model, digits = _split_digits(text.removesuffix("+prior"), whole)
+    rest, plus, steps = text.rpartition("+search")
+    search = int(steps) if plus and re.fullmatch(r"[1-9]\d{0,5}", steps) else 0
+    rest = rest if search else text
+    model, digits = _split_digits(rest.removesuffix("+prior"), whole)
     if not model:
         raise SettingsError(f"no system {whole!r}; there are {GRAMMAR}")
-    return TokenizerSpec(model, digits, prior)
+    return TokenizerSpec(model, digits, rest.endswith("+prior"), search)
 
 
 def _split_digits(text: str, whole: str) -> tuple[str, int | None]:

@@ -78,15 +78,19 @@ class TokenizerSystem:
 
 
 class FileSystem(TokenizerSystem):
-    """The same through real `.bsq` files, written with the best prior there is; pixels are those of 8-bit pictures."""
+    """The same through real `.bsq` files, written with the best prior there is, their codes found by `search` steps of
+    search; pixels are those of 8-bit pictures.
+    """
 
-    def __init__(self, name: str, model: Tokenizer, bits: int | None = None) -> None:
+    def __init__(self, name: str, model: Tokenizer, bits: int | None = None, search: int = 0) -> None:
         super().__init__(name, model, bits)
         if not model.radices:
             raise SettingsError(f"{name}: a continuous latent has no digits, so no prior")
-        self._prior = priors_for(model)[0]
+        self._prior, self._search = priors_for(model)[0], search
         self.currency = "file bits"
         self.description += f", {self._prior.name} prior {bytes(self._prior.identity).hex()}"
+        if search:
+            self.description += f", {search} steps of search"
         self.description += " (of clips the one that makes the file smallest)"
 
     def reconstruct(self, pixels: Tensor) -> Reconstructed:
@@ -100,11 +104,11 @@ class FileSystem(TokenizerSystem):
     def _through_file(self, clip: Tensor) -> tuple[Tensor, float]:
         frames = [to_uint8(frame[None]) for frame in frames_of(clip)]
         if len(frames) == 1:
-            data = compress(frames[0], self.model, self.bits, self._prior)
+            data = compress(frames[0], self.model, self.bits, self._prior, search=self._search)
             again = [decompress(data, self.model, priors=(self._prior,))]
         else:
             file = io.BytesIO()
-            compress_video(frames, RATE, file, self.model, self.bits)
+            compress_video(frames, RATE, file, self.model, self.bits, search=self._search)
             data = file.getvalue()
             again = list(decompress_video(file, self.model).frames)
         return clip_of(torch.cat([to_pixels(frame) for frame in again])), 8.0 * len(data)
