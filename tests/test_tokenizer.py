@@ -201,6 +201,14 @@ def test_code_hash_never_changes():
     assert model.code_hash[:16] == "2579336da616f86c"
 
 
+def test_code_hash_takes_zero_for_zero():
+    """Rounding leaves zeros with a sign, averaging takes it away: the codes are the same."""
+    signed, plain = build(), build()
+    for model, zero in ((signed, -0.0), (plain, 0.0)):
+        torch.nn.init.constant_(next(model.encoder.parameters()), zero)
+    assert signed.code_hash == plain.code_hash
+
+
 def test_code_hash_of_weights_that_count_no_writes():
     with torch.inference_mode():
         model = build()

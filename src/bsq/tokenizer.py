@@ -301,7 +301,8 @@ def _hash_weights(settings: TokenizerSettings, weights: dict[str, Tensor]) -> st
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        # + 0: equal numbers hash alike; −0 becomes 0, which an average of it does, too.
+        digest.update((tensor.detach().float() + 0).cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

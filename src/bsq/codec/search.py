@@ -48,7 +48,7 @@ LEARNING_RATE = 0.1
 MOMENTUM = 0.8
 MEMORY = 2 << 30
 """Bytes that gradients may take …"""
-KEPT = 20
+KEPT = 28
 """… of which a block of the decoder keeps so many float32 a token and unit of width."""
 JUDGED = 512
 """Side in pixels, at least, of the pieces that distortion is measured in at the end; the last one of an axis has what
