@@ -75,7 +75,7 @@ def test_extreme_grids_are_cut_without_trying_everything(size, monkeypatch):
     computed = parts._computed
     monkeypatch.setattr(parts, "_computed", lambda *words: tried.append(0) or computed(*words))
     monkeypatch.setattr(parts, "_spans", lambda *words: pytest.fail("spans are walked to choose sides"))
-    parts._sides(*size, Reach(16, 8))
+    parts._sides(*size, Reach(16, 8), parts.TOKENS)
     assert len(tried) <= 2 * parts.MOST_PIECES
 
 

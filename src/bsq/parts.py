@@ -58,8 +58,11 @@ class Part:
     columns: Span
 
 
-def cut_parts(rows: int, columns: int, reach: Reach, most: int = TOKENS) -> Iterator[Part]:
-    """Parts of about `most` tokens that cover a grid of rows × columns once; a single one if the grid is small."""
+def cut_parts(rows: int, columns: int, reach: Reach, most: int | None = None) -> Iterator[Part]:
+    """Parts of about `most` tokens (None: `TOKENS`) that cover a grid of rows × columns once; a single one if that is
+    small.
+    """
+    most = TOKENS if most is None else most
     height, width = rows, columns
     if rows * columns > most and reach.margin < max(rows, columns):
         height, width = _sides(rows, columns, reach, most)
