@@ -411,3 +411,13 @@ def test_allocation_makes_no_larger_file(run: Run) -> None:
     done = run("encode", "a.png", "-f", "--allocate")
     assert done.exit_code == 2
     assert "how large the file may be" in done.stderr
+
+
+def test_search_writes_a_file_like_any_other(run: Run) -> None:
+    save_picture("a.png", picture(64, 64))
+    done = run("encode", "a.png", "--verify", "--bits", "6", "--search", "2")
+    assert done.exit_code == 0
+    assert run("decode", "a.bsq", "-o", "b.png").exit_code == 0
+    done = run("encode", "a.png", "-f", "--bits", "6", "--search", "2", "--allocate")
+    assert done.exit_code == 2
+    assert "choose --search or --allocate" in done.stderr
