@@ -199,6 +199,16 @@ def test_clips_are_searched_group_by_group() -> None:
     assert len(told) >= 48
 
 
+def test_bits_are_those_of_the_prior_that_takes_fewest() -> None:
+    """A clip that stands still costs the adaptive prior next to nothing: what saves the learned one bits may cost it."""
+    still = torch.stack([to_pixels(CAT[:40, :40])] * 8, 2)
+    model = bsq.load("biscuit-s")
+    learned, adaptive = priors_for(model)[:2]
+    seek = Search(model, learned, 9, 1, others=(adaptive,))
+    codes = model.encode(still, 9)
+    assert seek.spent(codes) == digit_lengths(adaptive, codes).sum() < digit_lengths(learned, codes).sum()
+
+
 def test_clips_are_cut_in_time(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MEMORY", 4 * search.KEPT * 16 * 36 * 4)
     decoder = tiny_tokenizer.settings.decoder.model_copy(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import index as whole_number
 
 import numpy as np
@@ -85,11 +85,19 @@ class Search:
     """
 
     @torch.inference_mode(False)
-    def __init__(self, model: Tokenizer, prior: Prior, bits: int, steps: int, told: Told | None = None) -> None:
-        """Raises as `check_search` does."""
+    def __init__(
+        self,
+        model: Tokenizer,
+        prior: Prior,
+        bits: int,
+        steps: int,
+        told: Told | None = None,
+        others: Sequence[Prior] = (),
+    ) -> None:
+        """`others`: priors that may write the codes in its place, if they take fewer bits. Raises as `check_search`."""
         self.steps, self.bits = check_search(steps, model), model.check_bits(bits)
         self.corner = corner_of(model.quantizer, "search")
-        self.model, self.prior, self.told = model, prior, told
+        self.model, self.prior, self.others, self.told = model, prior, others, told
         # A copy: the model's own may be in half precision, or in training.
         self.decoder = copy.deepcopy(model.decoder).float().requires_grad_(False)
         self.counter = Counter(prior, bits) if isinstance(prior, ExactPrior) else None
@@ -107,15 +115,19 @@ class Search:
             raise ShapeError(f"search takes one picture or clip at a time, got {len(clip)}")
         # Gradients must not touch what was made in an inference mode around us.
         clip = (clip.clone() if clip.is_inference() else clip).to(self.device)
-        room = growth * digit_lengths(self.prior, first).sum()
+        room = growth * self.spent(first)
         start = self.model.latent(clip).float()
         start = start / start.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-30)
         for number, weight in enumerate(WEIGHTS_OF_A_BIT):
             signs = self.descend(clip, start, weight, number)
             found = Codes((signs[..., : self.bits] > 0).to(torch.uint8), first.radices)
-            if digit_lengths(self.prior, found).sum() <= room:
+            if self.spent(found) <= room:
                 return found if self.distortion(found, clip) < self.distortion(first, clip) else first
         return first
+
+    def spent(self, codes: Codes) -> float:
+        """Bits of codes, by the prior that takes fewest."""
+        return min(float(digit_lengths(prior, codes).sum()) for prior in (self.prior, *self.others))
 
     @property
     def device(self) -> torch.device:

@@ -72,7 +72,7 @@ def compress_video(
     priors = smallest_of(model) if prior is None else (prior,)
     kept = len(model.radices) if bits is None else model.check_bits(bits)
     steps = check_search(search, model)
-    find = Search(model, priors[0], kept, steps, told) if steps else None
+    find = Search(model, priors[0], kept, steps, told, priors[1:]) if steps else None
     groups = encode_groups(chain([first], rest), model, bits, length, find)
     codes = next(groups)
     picture = describe(model, first.shape[0], first.shape[1], codes.length)
