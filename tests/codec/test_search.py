@@ -200,7 +200,7 @@ def test_clips_are_searched_group_by_group() -> None:
 
 
 def test_bits_are_those_of_the_prior_that_takes_fewest() -> None:
-    """A clip that stands still costs the adaptive prior next to nothing: what saves the learned one bits may cost it."""
+    """A clip that stands still costs the adaptive prior next to nothing: savings by the learned one may cost it."""
     still = torch.stack([to_pixels(CAT[:40, :40])] * 8, 2)
     model = bsq.load("biscuit-s")
     learned, adaptive = priors_for(model)[:2]
