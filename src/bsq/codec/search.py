@@ -16,7 +16,6 @@ from operator import index as whole_number
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bsq.codec.blocks import Block, cut_blocks
 from bsq.codes import Codes
@@ -26,10 +25,9 @@ from bsq.losses.reconstruction import ReconstructionSettings, reconstruction_los
 from bsq.losses.structure import TRAINING_MIN_SIDE, pytorch_msssim
 from bsq.pixels import as_clip
 from bsq.prior.base import Prior
+from bsq.prior.estimate import Estimate
 from bsq.prior.exact import ExactPrior
-from bsq.prior.freeze import thaw
 from bsq.prior.lengths import digit_lengths
-from bsq.prior.points import Asking, costs, draw_point
 from bsq.quantizers import corner_of
 from bsq.quantizers.base import straight_through
 from bsq.tokenizer import Tokenizer
@@ -100,7 +98,8 @@ class Search:
         self.model, self.prior, self.others, self.told = model, prior, others, told
         # A copy: the model's own may be in half precision, or in training.
         self.decoder = copy.deepcopy(model.decoder).float().requires_grad_(False)
-        self.counter = Counter(prior, bits) if isinstance(prior, ExactPrior) else None
+        self.device = next(self.decoder.parameters()).device
+        self.estimate = Estimate(prior, bits, self.device) if isinstance(prior, ExactPrior) else None
 
     @torch.inference_mode(False)
     def __call__(self, pixels: Tensor, growth: float = GROWTH) -> Codes:
@@ -128,10 +127,6 @@ class Search:
     def spent(self, codes: Codes) -> float:
         """Bits of codes, by the prior that takes fewest."""
         return min(float(digit_lengths(prior, codes).sum()) for prior in (self.prior, *self.others))
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.decoder.parameters()).device
 
     def descend(self, clip: Tensor, start: Tensor, weight: float, attempt: int) -> Tensor:
         """Signs (1, T, h, w, L), ±1 and zero behind the digits that are kept, from a latent of ones at the mean."""
@@ -176,8 +171,8 @@ class Search:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=halves_time(self.device)):
                     shown = self.decoder(around * self.corner)[:, :, frames.inside]
                     loss = distortion(shown, wanted) - pull * (near_sign * before).sum()
-                    if self.counter is not None:
-                        loss = loss + weight * self.counter.bits_a_token(around[0], frames.inside, draw)
+                    if self.estimate is not None:
+                        loss = loss + weight * self.estimate.bits_a_token(around[0], frames.inside, draw)
                 (gradient,) = torch.autograd.grad(loss, soft)
             cooled = LEARNING_RATE * (1 + math.cos(math.pi * step / self.steps)) / 2
             soft = soft.detach() - cooled * descent.direction(gradient)
@@ -227,26 +222,3 @@ class Descent:
         self.momentum = MOMENTUM * self.momentum + (1 - MOMENTUM) * gradient
         size = math.sqrt(self.squares / self.steps) * (1 - MOMENTUM**self.steps)
         return self.momentum / max(size, 1e-30)
-
-
-class Counter:
-    """What a learned prior would spend on the first `bits` digits, with gradients."""
-
-    def __init__(self, prior: ExactPrior, bits: int) -> None:
-        self.prior, self.bits = thaw(prior).requires_grad_(False), bits
-        self.layers = [layer for layer in self.prior.layout.layers if layer.bits.start < bits]
-
-    def bits_a_token(self, signs: Tensor, frames: slice, draw: np.random.Generator) -> Tensor:
-        """A scalar, estimated at one random pass of every layer in each of `frames`, of signs (T, h, w, L)."""
-        self.prior.to(signs.device)
-        # A prior may have been trained for more digits than the model has, or for fewer.
-        signs = F.pad(signs, (0, self.prior.layout.bits - signs.shape[-1]))
-        now, before = signs[frames], None
-        if self.prior.memory is not None:
-            before = torch.cat([torch.zeros_like(signs[:1]), signs[:-1]])[frames]
-        askings = []
-        for layer in self.layers:
-            ends = np.full(len(now), min(self.bits, layer.bits.stop) - layer.bits.start)
-            askings.append(Asking(layer, now, before, draw_point(layer, now, ends, draw)))
-        found = zip(costs(self.prior, askings), askings, strict=True)
-        return torch.stack([(cost * asking.point.weights).sum() for cost, asking in found]).sum() / len(now)

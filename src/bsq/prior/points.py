@@ -101,6 +101,12 @@ def costs(prior: MaskedPrior, askings: Sequence[Asking], rounding: Rounding | No
     return found
 
 
+def costs_a_token(prior: MaskedPrior, askings: Sequence[Asking], rounding: Rounding | None = None) -> list[Tensor]:
+    """The estimate that points are drawn for: (B,) bits a token of each asking's layer."""
+    found = zip(costs(prior, askings, rounding), askings, strict=True)
+    return [(cost * asking.point.weights).sum((1, 2)) for cost, asking in found]
+
+
 def channels_first(signs: Tensor) -> Tensor:
     """(B, h, w, bits) → (B, bits, h, w), in the memory order that convolutions are fast in."""
     return signs.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

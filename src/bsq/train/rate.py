@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from bsq.prior.masked import MaskedPrior, MaskedSettings
-from bsq.prior.points import Asking, costs, draw_point
+from bsq.prior.points import Asking, costs_a_token, draw_point
 from bsq.prior.rounding import Rounding
 from bsq.quantizers import corner_of
 from bsq.quantizers.base import Quantized, Quantizer, straight_through
@@ -113,9 +113,6 @@ class CodeRate(nn.Module):
             earlier = before[rows] if self.prior.memory is not None else None
             askings.append(Asking(layer, signs[rows], earlier, draw_point(layer, signs[rows], ends, draw)))
             places.append(rows)
-        found = [
-            (cost * asking.point.weights).sum((1, 2))
-            for cost, asking in zip(costs(self.prior, askings, rounding), askings, strict=True)
-        ]
+        found = costs_a_token(self.prior, askings, rounding)
         bits = torch.cat(found) * torch.from_numpy(choices).to(signs.device)[torch.cat(places)]
         return torch.zeros_like(bits).index_copy(0, torch.cat(places), bits)
