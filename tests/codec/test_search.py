@@ -105,7 +105,7 @@ def test_less_distortion_in_no_more_than_the_bits_allowed(name: str) -> None:
     model, pixels, prior = bsq.load("biscuit-s"), to_pixels(CAT[:64, :64]), PRIORS[name]
     seek = Search(model, prior, 9, 30)
     first, last = model.encode(pixels, 9), seek(pixels, growth=1.1)
-    assert seek.distortion(last, as_clip(pixels)) < 0.98 * seek.distortion(first, as_clip(pixels))
+    assert seek.distortion_of(last, as_clip(pixels)) < 0.98 * seek.distortion_of(first, as_clip(pixels))
     assert digit_lengths(prior, last).sum() <= 1.1 * digit_lengths(prior, first).sum()
 
 
@@ -152,7 +152,7 @@ def test_blocks_are_searched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None
     changed = (last.digits != first.digits).any(-1)[0, 0]
     assert changed[:, :32].sum() > 50
     assert changed[:, 32:].sum() > 20
-    assert seek.distortion(last, as_clip(pixels)) < 0.97 * seek.distortion(first, as_clip(pixels))
+    assert seek.distortion_of(last, as_clip(pixels)) < 0.97 * seek.distortion_of(first, as_clip(pixels))
 
 
 CLIPS = (1, 500, 375, 26_000), (24, 135, 240, 26_000), (100, 18, 22, 26_000), (5, 3, 400, 2_000)

@@ -17,7 +17,7 @@ from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_er
 from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
-from bsq.codec.search import GROWTH, Search, Told, check_search
+from bsq.codec.search import Search, Told, check_search
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, name_of, named_model, priors_for
 from bsq.codec.stream import choose_prior, read_available, read_codes, short_hash, write_codes
 from bsq.codes import Codes
@@ -69,35 +69,27 @@ def compress(
     steps = check_search(search, model)
     if steps and allocate:
         raise SettingsError("choose search or allocate: what is searched for all digits is not what some of them need")
-    if bits is not None:
-        model.check_bits(bits)
-    # What `bits` of every token would take may also be spent on more digits of some.
-    codes = model.encode(pixels, None if allocate and max_bytes is None else bits)
+    most = len(model.radices) if bits is None else model.check_bits(bits)
     height, width = pixels.shape[-2:]
     chosen = prior or priors_for(model)[0]
 
-    def write(kept: int) -> bytes:
-        return write_codes(codes.first(kept), describe(model, height, width, kept), chosen)
+    def write(codes: Codes) -> bytes:
+        return write_codes(codes, describe(model, height, width, codes.length), chosen)
 
-    if max_bytes is not None:
-        alike = largest_within(write, codes.length, max_bytes)
+    if steps and max_bytes is None:
+        return write(Search(model, chosen, most, steps, told)(pixels))
+    # What `bits` of every token would take may also be spent on more digits of some.
+    codes = model.encode(pixels, None if allocate and max_bytes is None else most)
+    if max_bytes is None:
+        alike = write(codes.first(most))
     else:
-        alike = write(codes.length if bits is None else bits)
-    if steps:
-        return searched(Search(model, chosen, inspect(alike).info.kept, steps, told), pixels, alike, max_bytes)
+        alike = largest_within(lambda kept: write(codes.first(kept)), codes.length, max_bytes)
+        if steps:
+            parts = inspect(alike)
+            growth = (max_bytes - parts.overhead - SLACK) / max(1, parts.payload)
+            found = write(Search(model, chosen, parts.info.kept, steps, told)(pixels, growth))
+            return found if len(found) <= max_bytes else alike
     return allocated(model, pixels, codes, chosen, alike, max_bytes or len(alike)) if allocate else alike
-
-
-def searched(search: Search, pixels: Tensor, alike: bytes, max_bytes: int | None) -> bytes:
-    """The stream of codes that are found, as many digits a token as in `alike`, a stream of the encoder's codes: within
-    2 % of its bytes, or within `max_bytes`. `alike` itself if none was found.
-    """
-    parts = inspect(alike)
-    growth = GROWTH
-    if max_bytes is not None:
-        growth = (max_bytes - parts.overhead - SLACK) / max(1, parts.payload)
-    data = write_codes(search(pixels, growth), parts.info, search.prior)
-    return data if max_bytes is None or len(data) <= max_bytes else alike
 
 
 def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alike: bytes, max_bytes: int) -> bytes:

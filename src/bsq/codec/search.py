@@ -109,19 +109,20 @@ class Search:
         Raises what `Tokenizer.encode` raises, and ShapeError for a batch. LimitError where gradients would take too
         much memory.
         """
-        first, clip = self.model.encode(pixels, self.bits), as_clip(pixels)
+        clip = as_clip(pixels)
         if len(clip) != 1:
             raise ShapeError(f"search takes one picture or clip at a time, got {len(clip)}")
         # Gradients must not touch what was made in an inference mode around us.
         clip = (clip.clone() if clip.is_inference() else clip).to(self.device)
-        room = growth * self.spent(first)
-        start = self.model.latent(clip).float()
+        latent = self.model.latent(clip)
+        first = Codes(self.model.quantizer.digits(latent), self.model.radices).first(self.bits)
+        room, start = growth * self.spent(first), latent.float()
         start = start / start.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-30)
         for number, weight in enumerate(WEIGHTS_OF_A_BIT):
             signs = self.descend(clip, start, weight, number)
             found = Codes((signs[..., : self.bits] > 0).to(torch.uint8), first.radices)
             if self.spent(found) <= room:
-                return found if self.distortion(found, clip) < self.distortion(first, clip) else first
+                return found if self.distortion_of(found, clip) < self.distortion_of(first, clip) else first
         return first
 
     def spent(self, codes: Codes) -> float:
@@ -179,7 +180,7 @@ class Search:
             yield soft
 
     @torch.no_grad()
-    def distortion(self, codes: Codes, clip: Tensor) -> float:
+    def distortion_of(self, codes: Codes, clip: Tensor) -> float:
         """Of what these codes show, piece by piece."""
         height, width = clip.shape[-2:]
         shown = self.model.decode(codes, (height, width))
@@ -217,6 +218,7 @@ class Descent:
         self.squares, self.steps = 0.0, 0
 
     def direction(self, gradient: Tensor) -> Tensor:
+        """Where to go after this gradient, about 1 in size."""
         self.steps += 1
         self.squares += float(gradient.square().mean())
         self.momentum = MOMENTUM * self.momentum + (1 - MOMENTUM) * gradient

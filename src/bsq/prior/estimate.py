@@ -1,6 +1,7 @@
 """Coded bits with gradients. What enters: an exact prior, signs of a clip. What leaves: what they would cost.
 
-Integers have no gradients; the prior is thawed, and what it says at random points of the coding order estimates the sum.
+Integers have no gradients: the prior is thawed, and what it says at random points of the coding order estimates the
+sum.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Estimate:
         self.layers = [layer for layer in self.prior.layout.layers if layer.bits.start < bits]
 
     def bits_a_token(self, signs: Tensor, frames: slice, draw: np.random.Generator) -> Tensor:
-        """A scalar, estimated at one random pass of every layer in each of `frames`, of signs (T, h, w, L) of a clip."""
+        """A scalar, of signs (T, h, w, L) of a clip, estimated at one random pass of each layer in each of `frames`."""
         # A prior may have been trained for more digits than the codes have, or for fewer.
         signs = F.pad(signs, (0, self.prior.layout.bits - signs.shape[-1]))
         now, before = signs[frames], None
