@@ -60,10 +60,12 @@ class OursCodec:
         self._bits = chosen_bits(settings, len(self.tokenizer.radices))
         words = PRIOR_WORDS.get(self._prior.name, self._prior.name)
         self._allocate, self._search = settings.allocate, settings.search
-        manners = ["allocated"] * settings.allocate + [f"searched {settings.search}"] * (settings.search > 0)
-        own = "bsq" if settings.prior == "auto" else f"bsq-{settings.prior}"
-        self.name = "-".join([own, *(manner.replace(" ", "-") for manner in manners)])
-        self.label = ", ".join([f"bsq, {words} prior", *manners])
+        manner = "allocated" if settings.allocate else f"searched {settings.search}" if settings.search else ""
+        self.name = "bsq" if settings.prior == "auto" else f"bsq-{settings.prior}"
+        self.label = f"bsq, {words} prior"
+        if manner:
+            self.name += f"-{manner.replace(' ', '-')}"
+            self.label += f", {manner}"
         self.description = f"model {shown_name(settings.model)}, {words} prior {bytes(self._prior.identity).hex()}"
 
     def qualities(self) -> Sequence[float]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from bsq.codec.blocks import Block, cut_blocks
 from bsq.codes import Codes
 from bsq.errors import SettingsError, ShapeError
-from bsq.layers.products import halves_time
+from bsq.layers.products import bfloat16_is_faster
 from bsq.losses.reconstruction import ReconstructionSettings, reconstruction_loss
 from bsq.losses.structure import TRAINING_MIN_SIDE, pytorch_msssim
 from bsq.pixels import as_clip
@@ -169,7 +169,7 @@ class Search:
                 soft = soft.detach().requires_grad_()
                 near_sign, around = soft.tanh(), around.detach()
                 around[inside] = straight_through(torch.where(soft > 0, 1.0, -1.0), near_sign, 1.0)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=halves_time(self.device)):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16_is_faster(self.device)):
                     shown = self.decoder(around * self.corner)[:, :, frames.inside]
                     loss = distortion(shown, wanted) - pull * (near_sign * before).sum()
                     if self.estimate is not None:

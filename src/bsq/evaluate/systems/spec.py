@@ -159,13 +159,13 @@ def parse_spec(text: str) -> Spec:
 
 
 def _tokenizer(text: str, whole: str) -> TokenizerSpec:
-    rest, plus, steps = text.rpartition("+search")
-    search = int(steps) if plus and re.fullmatch(r"[1-9]\d{0,5}", steps) else 0
-    rest = rest if search else text
-    model, digits = _split_digits(rest.removesuffix("+prior"), whole)
+    found = re.fullmatch(r"(.*?)(\+prior)?(?:\+search([1-9]\d{0,5}))?", text, re.DOTALL)
+    assert found is not None  # every part may be missing
+    name, prior, steps = found.groups()
+    model, digits = _split_digits(name, whole)
     if not model:
         raise SettingsError(f"no system {whole!r}; there are {GRAMMAR}")
-    return TokenizerSpec(model, digits, rest.endswith("+prior"), search)
+    return TokenizerSpec(model, digits, prior is not None, int(steps or 0))
 
 
 def _split_digits(text: str, whole: str) -> tuple[str, int | None]:
