@@ -46,7 +46,13 @@ class EqualizedConv(nn.Module):
         for axis in self.halved:
             hidden = blur(hidden, axis, self.blur_padding, self.blur_stride)
         convolve = F.conv2d if len(self.stride) == 2 else F.conv3d
-        return convolve(hidden, self.weight * self.scale, self.bias, self.stride, self.padding)
+        if convolve is F.conv2d or hidden.device.type != "cpu":
+            return convolve(hidden, self.weight * self.scale, self.bias, self.stride, self.padding)
+        # The CPU's gradient of a bfloat16 conv3d's weight is partly memory that nobody wrote to (torch 2.13, oneDNN; 16
+        # channels and 2 frames or more): numbers up to 1e30 now and then, and other wrong ones often.
+        with torch.autocast("cpu", enabled=False):
+            hidden = hidden.to(self.weight.dtype)
+            return convolve(hidden, self.weight * self.scale, self.bias, self.stride, self.padding)
 
 
 class EqualizedLinear(nn.Module):
