@@ -95,6 +95,36 @@ def test_how_a_quantizer_was_trained_may_differ():
     assert model.code_hash == given.code_hash
 
 
+@pytest.mark.parametrize("kind", [LEARNED, ROTARY])
+def test_more_blocks_change_nothing_until_they_learn(kind):
+    """A deeper decoder serves the same codes; a deeper encoder, whose hash is another, makes the same digits."""
+    given = build(**kind)
+    settings = given.settings
+    deeper = settings.decoder.model_copy(update={"depth": 5})
+    grown = Tokenizer(settings.model_copy(update={"decoder": deeper})).eval()
+    begin_from(given, grown)
+    pixels = clip(1)
+    codes = grown.encode(pixels)
+    assert codes == given.encode(pixels)
+    assert torch.equal(grown.decode(codes), given.decode(codes))
+    assert grown.code_hash == given.code_hash
+    grown(pixels[..., :8, :12]).pixels.square().mean().backward()
+    assert all((block.mlp.down.weight.grad != 0).any() for block in grown.decoder.body.blocks)
+
+    both = Tokenizer(settings.model_copy(update={"encoder": deeper, "decoder": deeper})).eval()
+    begin_from(given, both)
+    assert torch.equal(both.encode(pixels).digits, codes.digits)
+    assert both.code_hash != given.code_hash
+
+
+def test_blocks_are_not_cut():
+    given = build()
+    shallow = given.settings.decoder
+    deep = Tokenizer(given.settings.model_copy(update={"decoder": shallow.model_copy(update={"depth": 5})}))
+    with pytest.raises(SettingsError, match=r"decoder\.depth=2 would cut the given model's 5 blocks"):
+        begin_from(deep, given)
+
+
 @pytest.mark.parametrize(
     ("picture", "request_", "words"),
     [

@@ -1,8 +1,10 @@
-"""Beginning a model from another. What enters: a picture model, or one of shorter clips. What leaves: a video model.
+"""Beginning a model from another: a video model from one of pictures or of shorter clips, a deeper one from one of
+fewer blocks. What enters: the trained model. What leaves: one that gives what it gave, before it learns on.
 
 Pictures and videos share all weights but the table of frames, which learned positions have and rotary ones do not
 need. New rows of it are zero (PAPER: §3.3), so that before any training a clip's first frame has the very codes and
-pixels that the picture model gives it.
+pixels that the picture model gives it. New blocks come behind those that are there and add zero to what passes
+through them (the last product of attention and of MLP is zero), which their gradients soon change.
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ from bsq.layers.positions import LearnedPositionsSettings
 from bsq.tokenizer import Tokenizer, TokenizerSettings
 from bsq.vit.transformer import TransformerSettings
 
-# What may differ: how far tokens see in time. A picture has one frame, so nothing of this changes it.
+# What may differ freely: how far tokens see in time. A picture has one frame, so nothing of this changes it.
 TEMPORAL = ("time", "window_frames")
+# What a block adds to the tokens that pass through it, in the names of its weights.
+ADDED = ("attention.out.", "mlp.down.")
+# What may grow.
+GROWING = {"positions.frames": "table of {} frames", "depth": "{} blocks"}
 
 
 def video_from_picture(picture: Tokenizer, frames: int | None = None, window_frames: int | None = None) -> Tokenizer:
@@ -53,19 +59,21 @@ def video_from_picture(picture: Tokenizer, frames: int | None = None, window_fra
 
 
 def begin_from(given: Tokenizer, model: Tokenizer) -> None:
-    """Copy the weights of `given` into `model`: the same model, or one that sees further in time.
+    """Copy the weights of `given` into `model`: the same model, one that sees further in time, or one whose encoder or
+    decoder has more blocks; more blocks change nothing yet.
 
-    Raises SettingsError that names the first other setting that differs, or a table of frames that would be cut.
+    Raises SettingsError that names the first other setting that differs, or what would be cut: frames or blocks.
     """
     _check(_meaning(given.settings), _meaning(model.settings), "")
     tensors = dict(given.state_dict())
     for name, wanted in model.state_dict().items():
-        if not name.endswith("positions.frames"):
-            continue
-        table = torch.zeros_like(wanted)
-        known = tensors.get(name, table[:1])
-        table[: len(known)] = known
-        tensors[name] = table
+        if name.endswith("positions.frames"):
+            table = torch.zeros_like(wanted)
+            known = tensors.get(name, table[:1])
+            table[: len(known)] = known
+            tensors[name] = table
+        elif name not in tensors:  # of a block that is new
+            tensors[name] = torch.zeros_like(wanted) if name.split(".", 4)[-1].startswith(ADDED) else wanted
     model.load_state_dict(tensors)
 
 
@@ -83,8 +91,8 @@ def _check(given: Any, wanted: Any, name: str) -> None:
     if isinstance(given, dict) and isinstance(wanted, dict):
         for key in {**given, **wanted}:
             _check(given.get(key), wanted.get(key), f"{name}.{key}" if name else key)
-    elif name.endswith("positions.frames") and given is not None and wanted is not None:
+    elif (grows := next((what for end, what in GROWING.items() if name.endswith(end)), None)) and given and wanted:
         if given > wanted:
-            raise SettingsError(f"{name}={wanted} would cut the given model's table of {given} frames")
+            raise SettingsError(f"{name}={wanted} would cut the given model's {grows.format(given)}")
     elif given != wanted:
         raise SettingsError(f"the given model is one of other settings: its {name} is {given}, wanted {wanted}")
