@@ -83,13 +83,13 @@ def test_reads_back_what_it_writes(recipe: Path, tmp_path: Path) -> None:
 
 def test_overrides_are_dotted_yaml(recipe: Path) -> None:
     changed = load_recipe(
-        recipe, ["model.encoder.width=384", "data.zoom=[1, 3]", "nested=null", "optimizer={kind: adamw}", "seed=7"]
+        recipe, ["model.encoder.width=384", "data.zoom=[1, 3]", "nested=null", "optimizer={kind: adamw}", "compile=off"]
     )
     assert changed.model.encoder.width == 384
     assert changed.data.zoom == (1.0, 3.0)
     assert changed.nested is None
     assert changed.optimizer.kind == "adamw"
-    assert changed.seed == 7
+    assert changed.compile == "off"
 
 
 def test_another_kind_replaces_all_settings_of_the_kind_before() -> None:

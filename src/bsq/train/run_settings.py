@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from bsq.settings import Settings
 from bsq.train.ema import EmaSettings
 from bsq.train.optimizers import AdamWSettings, OptimizerSettings
 from bsq.train.schedule import ScheduleSettings
+
+# YAML reads a bare off as false.
+Compile = Annotated[
+    Literal["off", "default", "max-autotune"], BeforeValidator(lambda given: "off" if given is False else given)
+]
 
 
 class RunSettings(Settings, ABC):
@@ -25,7 +30,7 @@ class RunSettings(Settings, ABC):
     precision: Literal["fp32", "bf16"] = "bf16"
     clip: PositiveFloat | None = 1.0  # largest norm of the gradient
     parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: all hold the whole model, or a part each (FSDP2)
-    compile: Literal["off", "default", "max-autotune"] = "off"
+    compile: Compile = "off"
     initial: str | None = None  # start from the weights of this model: a bundled name, a folder or a hub id
     seed: NonNegativeInt = 0
     threads: PositiveInt | None = None  # of PyTorch on CPUs; None: as many as it finds
