@@ -116,7 +116,7 @@ class GeneratorBlock(nn.Module):
 
 
 def _rows(rotary: Rotary, wanted: Tensor | None) -> Rotary:
-    """Angles (1 or B, 1, n, d/2) → of the rows wanted (B, m)."""
+    """Angles (1 or B, 1, n, d) → of the rows wanted (B, m)."""
     if wanted is None:
         return rotary
     where = wanted[:, None, :, None].expand(-1, 1, -1, rotary.cos.shape[-1])

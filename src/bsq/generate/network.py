@@ -178,7 +178,7 @@ class Generator(nn.Module):
         return self.norm_in(torch.cat([label, hidden.flatten(2, 3)], 2))
 
     def _rotary(self, first: int, frames: int, rows: int, columns: int, device: torch.device) -> Rotary | None:
-        """Angles (T·(1 + h·w), d/2); the class's place turns with the frame's first token."""
+        """Angles (T·(1 + h·w), d); the class's place turns with the frame's first token."""
         if isinstance(self.positions, LearnedPositions):
             return None
         table = rotary_table(RotaryPositionsSettings(), frames, rows, columns, self.settings.head_width, device, first)

@@ -24,7 +24,7 @@ from bsq.generate.network import Generator, View
 from bsq.generate.noise import VALUES, uniform
 from bsq.generate.order import ConfidenceSettings, Draw, Order, OrderSettings, make_order
 from bsq.generate.schedule import Schedule, left_after
-from bsq.layers.products import by_onednn
+from bsq.layers.products import by_onednn, rounds_rows_alike
 from bsq.settings import Settings
 
 Watch = Callable[[int, int], None]
@@ -139,7 +139,8 @@ class Sampler:
             return 64
         row = self.network.classes.weight[:1]
         dtype = torch.float32 if self.settings.precision == "fp32" else torch.bfloat16
-        return 16 if self.settings.refresh == 1 and by_onednn(row, row, dtype) else 1
+        alike = by_onednn(row, row, dtype) and rounds_rows_alike(dtype)
+        return 16 if alike and self.settings.refresh == 1 else 1
 
 
 def with_half_products(network: Generator) -> Generator:

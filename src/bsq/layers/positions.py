@@ -82,16 +82,19 @@ class Offset(nn.Module):
 
 @dataclass(frozen=True)
 class Rotary:
-    """Cosines and sines (T·S, head width / 2) of the angles of the S tokens of each of T frames."""
+    """Cosines and sines (T·S, head width) of the angles of the S tokens of each of T frames. The halves of a head are
+    turned into each other: cosines are there twice, sines negative in the first half.
+    """
 
     cos: Tensor
     sin: Tensor
 
     def turn(self, x: Tensor) -> Tensor:
-        """Queries or keys (…, N, head width), turned. Computed in float32, returned in x's type."""
-        first, second = x.chunk(2, dim=-1)
-        turned = torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], dim=-1)
-        return turned.to(x.dtype)
+        """Queries or keys (…, N, head width), turned. Computed in float32, returned in x's type.
+
+        Not by `cat` of two halves: inductor's gradient of that leaves memory unwritten on some CPUs (torch 2.13).
+        """
+        return (x * self.cos + x.roll(x.shape[-1] // 2, dims=-1) * self.sin).to(x.dtype)
 
 
 def rotary_table(
@@ -116,4 +119,5 @@ def rotary_table(
         shape[axis] = size
         angles.append(angle.view(shape).expand(frames, rows, columns, count))
     table = torch.cat(angles, dim=-1).reshape(frames * rows * columns, pairs)
-    return Rotary(table.cos().float(), table.sin().float())
+    cos, sin = table.cos().float(), table.sin().float()
+    return Rotary(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))

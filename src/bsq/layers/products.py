@@ -114,6 +114,13 @@ def bfloat16_is_faster(device: torch.device) -> bool:
     return torch.bfloat16 in _dtypes_of_onednn() if device.type == "cpu" else device.type == "cuda"
 
 
+def rounds_rows_alike(dtype: torch.dtype) -> bool:
+    """Whether `multiply` gives a row the same bits whatever rows stand beside it: not in bfloat16 where there are AMX's
+    tiles, with which long sums are cut by the number of rows.
+    """
+    return dtype is torch.float32 or not torch.cpu._is_amx_tile_supported()
+
+
 @cache
 def _dtypes_of_onednn() -> tuple[torch.dtype, ...]:
     there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
