@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +51,12 @@ def error(picture: np.ndarray, data: bytes) -> float:
 def of(tokenizer: Tokenizer, **settings: object) -> Tokenizer:
     """Another one with these settings."""
     return Tokenizer(tokenizer.settings.model_copy(update=settings)).eval()
+
+
+def allow(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let gradients be wanted of so many tokens at once."""
+    monkeypatch.setattr(search, "MEMORY", tokens)
+    monkeypatch.setattr(Search, "kept_by_token", 1.0)
 
 
 def exact_prior(digits: int, earlier_frames: int = 0) -> ExactPrior:
@@ -120,7 +128,7 @@ def test_a_heavier_bit_makes_fewer_bits() -> None:
     seek = Search(model, prior, 18, 24)
     spent = []
     for weight in (0.0, 0.02):
-        signs = seek.descend(clip, latent / latent.square().mean(-1, keepdim=True).sqrt(), weight, 0)
+        signs = seek.descend(clip, latent, weight, lambda done: None)
         spent.append(digit_lengths(prior, Codes((signs[..., :18] > 0).to(torch.uint8), (2,) * 18)).sum())
     assert spent[1] < 0.9 * spent[0]
 
@@ -131,6 +139,51 @@ def test_the_file_is_no_larger_than_it_may_be() -> None:
         data = compress(CAT, max_bytes=most, search=24)
         assert len(data) <= most
         assert error(CAT, data) < error(CAT, compress(CAT, max_bytes=most))
+
+
+def test_a_limit_that_is_far_away_changes_nothing() -> None:
+    small = CAT[:64, :64]
+    assert compress(small, bits=9, max_bytes=10**6, search=12) == compress(small, bits=9, search=12)
+
+
+@pytest.mark.parametrize(("times", "kept"), [(1.019, True), (1.021, False)])
+def test_codes_that_take_too_many_bits_are_not_taken(times: float, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Codes] = []
+
+    def spent(_: Search, codes: Codes) -> float:
+        asked.append(codes)
+        return 1000.0 if len(asked) == 1 else 1000.0 * times
+
+    monkeypatch.setattr(Search, "spent", spent)
+    model, pixels = bsq.load("biscuit-s"), to_pixels(CAT[:64, :64])
+    found = Search(model, priors_for(model)[0], 9, 12)(pixels)
+    assert (found == model.encode(pixels, 9)) is not kept
+    assert len(asked) == (2 if kept else 1 + len(search.WEIGHTS_OF_A_BIT))
+
+
+def test_without_a_learned_prior_there_is_one_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[float] = []
+    descend = Search.descend
+
+    def noted(self: Search, clip: torch.Tensor, latent: torch.Tensor, weight: float, tell: search.Told) -> torch.Tensor:
+        tries.append(weight)
+        return descend(self, clip, latent, weight, tell)
+
+    monkeypatch.setattr(Search, "descend", noted)
+    Search(bsq.load("biscuit-s"), AdaptivePrior(), 9, 1)(to_pixels(CAT[:32, :32]), growth=0.0)
+    assert len(tries) == 1
+
+
+def test_agreement_with_the_encoder_holds_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, clip = bsq.load("biscuit-s"), as_clip(to_pixels(CAT[:64, :64]))
+    changed = []
+    for pull in (0.0, 100.0):
+        monkeypatch.setattr(search, "PULL", pull)
+        latent = model.latent(clip)
+        signs = Search(model, UniformPrior(), 9, 12).descend(clip, latent, 0.0, lambda done: None)
+        changed.append(int(((signs > 0) != (latent > 0))[..., :9].sum()))
+    assert changed[0] > 20
+    assert changed[1] == 0
 
 
 def test_where_nothing_fits_the_encoders_codes_stay(tiny_tokenizer: Tokenizer) -> None:
@@ -144,7 +197,7 @@ def test_blocks_are_searched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None
     wide = pictures.chelsea()[60:190, 20:419]
     model, pixels = bsq.load("biscuit-s"), to_pixels(wide)
     prior = priors_for(model)[0]
-    monkeypatch.setattr(search, "MEMORY", 4 * search.KEPT * 256 * 4 * 17 * 48)
+    allow(17 * 48, monkeypatch)
     seek = Search(model, prior, 9, 24)
     (left, right) = seek.blocks(1, 17, 50)
     assert (left.part.columns.stop, right.part.columns.start) == (32, 32)
@@ -153,9 +206,6 @@ def test_blocks_are_searched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None
     assert changed[:, :32].sum() > 50
     assert changed[:, 32:].sum() > 20
     assert seek.distortion_of(last, as_clip(pixels)) < 0.97 * seek.distortion_of(first, as_clip(pixels))
-
-
-CLIPS = (1, 500, 375, 26_000), (24, 135, 240, 26_000), (100, 18, 22, 26_000), (5, 3, 400, 2_000)
 
 
 def test_blocks_cover_a_clip_once_and_fit() -> None:
@@ -172,6 +222,20 @@ def test_blocks_cover_a_clip_once_and_fit() -> None:
             for axis, size in ((block.part.rows, rows), (block.part.columns, columns)):
                 assert axis.outer_stop - axis.outer_start >= min(size, 13)
         assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("change", [{}, {"mlp_ratio": 16}, {"width": 64, "depth": 1, "head_width": 32}])
+def test_what_a_token_takes_is_measured(change: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a small block: a larger one keeps as much for each token, whatever the network's shape, in either dtype."""
+    given = bsq.load("biscuit-s").settings
+    decoder = given.decoder.model_copy(update=change)
+    model = Tokenizer(given.model_copy(update={"decoder": decoder})).eval()
+    for half in (True, False):
+        monkeypatch.setattr(search, "bfloat16_is_faster", lambda device, half=half: half)
+        seek = Search(model, exact_prior(36), 36, 1)
+        more = (seek.kept_by(24, 40) - seek.kept_by(16, 16)) / (24 * 40 - 16 * 16)
+        assert seek.kept_by_token == pytest.approx(more, rel=0.1)
+        assert seek.kept_by_token > 4 * decoder.width * decoder.depth * decoder.mlp_ratio // 2
 
 
 def test_blocks_that_cannot_be_cut_are_refused() -> None:
@@ -195,8 +259,10 @@ def test_clips_are_searched_group_by_group() -> None:
     ]
     assert errors[1][0] < errors[0][0]
     assert errors[1][1] < errors[0][1]
-    assert told.count(1.0) == 2
     assert len(told) >= 48
+    ends = [number for number, share in enumerate(told) if share == 1.0]
+    assert ends[-1] == len(told) - 1
+    assert all(earlier <= later for earlier, later in pairwise(told[: ends[0] + 1]))
 
 
 def test_bits_are_those_of_the_prior_that_takes_fewest() -> None:
@@ -209,8 +275,21 @@ def test_bits_are_those_of_the_prior_that_takes_fewest() -> None:
     assert seek.spent(codes) == digit_lengths(adaptive, codes).sum() < digit_lengths(learned, codes).sum()
 
 
+def test_a_videos_search_knows_the_priors_that_may_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Search] = []
+
+    class Noted(Search):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            given.append(self)
+
+    monkeypatch.setattr("bsq.codec.video.Search", Noted)
+    compress_video(iter([CAT[:16, :16]]), 10, io.BytesIO(), bits=9, search=1)
+    assert [prior.name for prior in (given[0].prior, *given[0].others)] == ["masked", "adaptive"]
+
+
 def test_clips_are_cut_in_time(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "MEMORY", 4 * search.KEPT * 16 * 36 * 4)
+    allow(36 * 4, monkeypatch)
     decoder = tiny_tokenizer.settings.decoder.model_copy(
         update={"width": 16, "depth": 1, "window_frames": 2, "head_width": 16}
     )
@@ -223,16 +302,26 @@ def test_clips_are_cut_in_time(tiny_tokenizer: Tokenizer, monkeypatch: pytest.Mo
 
 def test_the_model_is_left_as_it_was(tiny_tokenizer: Tokenizer) -> None:
     before = [parameter.detach().clone() for parameter in tiny_tokenizer.parameters()]
+    prior = exact_prior(12)
     state = torch.get_rng_state()
     with torch.inference_mode():
-        compress(CAT[:32, :32], tiny_tokenizer, prior=exact_prior(12), search=2)
-        state = torch.get_rng_state()
-        compress(CAT[:32, :32], tiny_tokenizer, search=2)
+        compress(CAT[:32, :32], tiny_tokenizer, prior=prior, search=2)
     assert torch.equal(torch.get_rng_state(), state)
     for parameter, old in zip(tiny_tokenizer.parameters(), before, strict=True):
         assert parameter.requires_grad
         assert parameter.grad is None
         assert torch.equal(parameter, old)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_is_no_matter(tiny_tokenizer: Tokenizer, dtype: torch.dtype) -> None:
+    prior = exact_prior(12)
+    wanted = compress(CAT[:32, :32], tiny_tokenizer, prior=prior, search=4)
+    torch.set_default_dtype(dtype)
+    try:
+        assert compress(CAT[:32, :32], tiny_tokenizer, prior=prior, search=4) == wanted
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_other_models_are_searched_too(tiny_tokenizer: Tokenizer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def test_thawed_priors_expect_nearly_the_same(exact_prior: ExactPrior) -> None:
     exact, thawed = (digit_lengths(prior, codes) for prior in (exact_prior, thaw(exact_prior)))
     assert np.abs(exact - thawed).mean() < 0.05
     assert thawed.sum() == pytest.approx(exact.sum(), rel=0.01)
+
+
+def test_thawing_leaves_random_numbers_as_they_were(exact_prior: ExactPrior) -> None:
+    """In two threads, too, which share them."""
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(thaw, [exact_prior] * 8))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_identity_names_the_weights(make_prior: Callable) -> None:

@@ -17,7 +17,7 @@ from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_er
 from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
-from bsq.codec.search import Search, Told, check_search
+from bsq.codec.search import GROWTH, Search, Told, check_search
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, name_of, named_model, priors_for
 from bsq.codec.stream import choose_prior, read_available, read_codes, short_hash, write_codes
 from bsq.codes import Codes
@@ -54,21 +54,21 @@ def compress(
             `max_bytes`, or else in no more bytes than `bits` digits of every token take. One of the two is needed.
             Takes about six times as long.
         search: look for better codes than the encoder's in so many steps (`bsq.codec.search`); 20 to 80 are worth
-            their time, four decodings each or more. The file is at most 2 % larger, and no larger than `max_bytes`.
+            their time, four decodings each or more. A picture's file is at most 2 % larger; where `max_bytes` took
+            digits away, it is as large as that at most. Only a learned prior can steer towards fewer bits.
         told: is told what share of the search is done.
 
     Raises:
-        MediaError, LimitError: the picture, or not even one digit of each code fits into `max_bytes`.
+        MediaError, LimitError: the picture, or not even one digit of each code fits into `max_bytes`; or a search needs
+        too much memory.
         SettingsError: `bits`, nothing to allocate, search where it cannot be. MissingDependencyError: search needs
         pytorch-msssim. CheckpointError: the tokenizer's name.
     """
     pixels = to_pixels(picture if isinstance(picture, np.ndarray) else open_picture(picture))
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)
-    if allocate and bits is None and max_bytes is None:
-        raise SettingsError("what is there to share out? allocate needs bits or max_bytes")
     steps = check_search(search, model)
-    if steps and allocate:
-        raise SettingsError("choose search or allocate: what is searched for all digits is not what some of them need")
+    if allocate:
+        check_allocation(bits, max_bytes, steps)
     most = len(model.radices) if bits is None else model.check_bits(bits)
     height, width = pixels.shape[-2:]
     chosen = prior or priors_for(model)[0]
@@ -76,8 +76,11 @@ def compress(
     def write(codes: Codes) -> bytes:
         return write_codes(codes, describe(model, height, width, codes.length), chosen)
 
+    def seek(kept: int, growth: float = GROWTH) -> bytes:
+        return write(Search(model, chosen, kept, steps, told)(pixels, growth))
+
     if steps and max_bytes is None:
-        return write(Search(model, chosen, most, steps, told)(pixels))
+        return seek(most)
     # What `bits` of every token would take may also be spent on more digits of some.
     codes = model.encode(pixels, None if allocate and max_bytes is None else most)
     if max_bytes is None:
@@ -85,11 +88,17 @@ def compress(
     else:
         alike = largest_within(lambda kept: write(codes.first(kept)), codes.length, max_bytes)
         if steps:
-            parts = inspect(alike)
-            growth = (max_bytes - parts.overhead - SLACK) / max(1, parts.payload)
-            found = write(Search(model, chosen, parts.info.kept, steps, told)(pixels, growth))
+            found = seek(*room_for_search(alike, most, max_bytes))
             return found if len(found) <= max_bytes else alike
     return allocated(model, pixels, codes, chosen, alike, max_bytes or len(alike)) if allocate else alike
+
+
+def check_allocation(bits: int | None, max_bytes: int | None, steps: int) -> None:
+    """Raises SettingsError where there is nothing to allocate, or a search beside it."""
+    if bits is None and max_bytes is None:
+        raise SettingsError("what is there to share out? allocate needs bits or max_bytes")
+    if steps:
+        raise SettingsError("choose search or allocate: what is searched for all digits is not what some of them need")
 
 
 def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alike: bytes, max_bytes: int) -> bytes:
@@ -117,6 +126,15 @@ def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alik
         patch_errors(model.decode(codes, kept=kept)[:, :, 0], pixels, model.patch).sum() for kept in (mixed, uniform)
     )
     return shared if mixed_error < uniform_error else alike
+
+
+def room_for_search(stream: bytes, most: int, max_bytes: int) -> tuple[int, float]:
+    """Digits that a search instead of this stream keeps, and how many times its bits they may take: where digits of
+    `most` had to go, all that `max_bytes` leaves.
+    """
+    parts = inspect(stream)
+    room = (max_bytes - parts.overhead - SLACK) / max(1, parts.payload)
+    return parts.info.kept, room if parts.info.kept < most else min(room, GROWTH)
 
 
 def largest_within(write: Callable[[int], bytes], most: int, max_bytes: int) -> bytes:

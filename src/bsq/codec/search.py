@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from operator import index as whole_number
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bsq.codec.blocks import Block, cut_blocks
+from bsq.codec.kept import kept_bytes
 from bsq.codes import Codes
 from bsq.errors import SettingsError, ShapeError
 from bsq.layers.products import bfloat16_is_faster
@@ -37,24 +39,24 @@ DISTORTION = ReconstructionSettings(l1=0.25, mse=1.0, ms_ssim=1.0, chroma=4.0)
 GROWTH = 1.02
 """How many times the bits of the encoder's codes may be spent."""
 WEIGHTS_OF_A_BIT = 3e-3, 4.5e-3, 7e-3
-"""What a coded bit a token weighs beside distortion: the first makes files about as large as the encoder's, a little
-smaller as a rule; the others are for those that would become too large.
+"""What a coded bit a token weighs beside distortion, in one try after another: the first makes files about as large as
+the encoder's, a little smaller as a rule; the others are for those that would become too large.
 """
 PULL = 0.08
 """What agreement with the encoder weighs. It knows what the prior expects, and calms digits that would flicker."""
 LEARNING_RATE = 0.1
 MOMENTUM = 0.8
 MEMORY = 2 << 30
-"""Bytes that gradients may take …"""
-KEPT = 28
-"""… of which a block of the decoder keeps so many float32 a token and unit of width."""
+"""Bytes that gradients may keep."""
+PROBE = 16
+"""Tokens of a side of the block that memory is measured with."""
 JUDGED = 512
 """Side in pixels, at least, of the pieces that distortion is measured in at the end; the last one of an axis has what
 is left over, too.
 """
 
 Told = Callable[[float], None]
-"""Is told what share of a search is done."""
+"""Is told what share of a search is done, of the longest it may take: it may end sooner than it seems."""
 
 
 def check_search(steps: int, model: Tokenizer) -> int:
@@ -114,70 +116,85 @@ class Search:
             raise ShapeError(f"search takes one picture or clip at a time, got {len(clip)}")
         # Gradients must not touch what was made in an inference mode around us.
         clip = (clip.clone() if clip.is_inference() else clip).to(self.device)
-        latent = self.model.latent(clip)
-        first = Codes(self.model.quantizer.digits(latent), self.model.radices).first(self.bits)
-        room, start = growth * self.spent(first), latent.float()
-        start = start / start.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-30)
-        for number, weight in enumerate(WEIGHTS_OF_A_BIT):
-            signs = self.descend(clip, start, weight, number)
-            found = Codes((signs[..., : self.bits] > 0).to(torch.uint8), first.radices)
+        latent = self.model.latent(clip).float()
+        first = self.codes_of(self.model.quantizer.digits(latent))
+        room = growth * self.spent(first)
+        # Without an estimate a bit has no gradient: every try would find the same.
+        weights = WEIGHTS_OF_A_BIT if self.estimate is not None else WEIGHTS_OF_A_BIT[:1]
+        for number, weight in enumerate(weights):
+
+            def tell(done: float, before: int = number) -> None:
+                if self.told is not None:
+                    self.told((before + done) / len(weights))
+
+            found = self.codes_of(self.descend(clip, latent, weight, tell) > 0)
             if self.spent(found) <= room:
+                tell(len(weights) - number)
                 return found if self.distortion_of(found, clip) < self.distortion_of(first, clip) else first
         return first
+
+    def codes_of(self, digits: Tensor) -> Codes:
+        """Of digits (1, T, h, w, L), 0 or 1, those that are kept."""
+        return Codes(digits.to(torch.uint8), self.model.radices).first(self.bits)
 
     def spent(self, codes: Codes) -> float:
         """Bits of codes, by the prior that takes fewest."""
         return min(float(digit_lengths(prior, codes).sum()) for prior in (self.prior, *self.others))
 
-    def descend(self, clip: Tensor, start: Tensor, weight: float, attempt: int) -> Tensor:
-        """Signs (1, T, h, w, L), ±1 and zero behind the digits that are kept, from a latent of ones at the mean."""
-        signs = torch.where(start > 0, 1.0, -1.0)
+    def descend(self, clip: Tensor, latent: Tensor, weight: float, tell: Told) -> Tensor:
+        """Signs (1, T, h, w, L), ±1 and zero behind the digits that are kept, where a descent from the encoder's latent
+        ends, with that weight of a bit.
+        """
+        soft = latent / latent.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-30)
+        signs = sign(soft)
         signs[..., self.bits :] = 0
         draw, blocks = np.random.default_rng(0), self.blocks(*signs.shape[1:4])
         for number, block in enumerate(blocks):
-            own = slice(None), block.frames.own, block.part.rows.own, block.part.columns.own, slice(self.bits)
-            steps = self.descend_block(block, start[own], signs, clip, weight, draw)
-            for step, soft in enumerate(steps, 1):
-                signs[own] = torch.where(soft > 0, 1.0, -1.0)
-                if self.told is not None:
-                    done = (number + step / self.steps) / len(blocks)
-                    self.told((attempt + done) / (attempt + 1))
+            place = Place(self, block, signs, clip)
+            for step, found in enumerate(self.steps_of(place, soft[place.own], weight, draw), 1):
+                signs[place.own] = sign(found)
+                tell((number + step / self.steps) / len(blocks))
         return signs
 
-    def blocks(self, frames: int, rows: int, columns: int) -> list[Block]:
-        """What is searched together, of a clip of so many tokens."""
-        decoder = self.model.settings.decoder
-        margin = -(-TRAINING_MIN_SIDE // self.model.patch)  # so that every block has enough for MS-SSIM
-        past = None if decoder.window_frames is None else decoder.window_frames - 1
-        most = MEMORY // (4 * KEPT * decoder.width * decoder.depth)
-        return cut_blocks(frames, rows, columns, decoder.reach(rows, columns), margin, past, most)
-
-    def descend_block(
-        self, block: Block, soft: Tensor, signs: Tensor, clip: Tensor, weight: float, draw: np.random.Generator
-    ) -> Iterator[Tensor]:
-        """What becomes of `soft`, whose signs the block's digits are, step by step; digits in the margins stay."""
-        frames, rows, columns = block.frames, block.part.rows, block.part.columns
-        around = signs[:, frames.outer, rows.outer, columns.outer].clone()
-        inside = slice(None), frames.inside, rows.inside, columns.inside, slice(self.bits)
-        before = around[inside].clone()
-        down, right = rows.times(self.model.patch), columns.times(self.model.patch)
-        wanted = clip[:, :, frames.own, down.outer, right.outer]
-        pull = PULL / around[:, frames.inside, ..., : self.bits].numel()
+    def steps_of(self, place: Place, soft: Tensor, weight: float, draw: np.random.Generator) -> Iterator[Tensor]:
+        """What becomes of `soft`, whose signs the digits of a place are, step by step."""
         descent = Descent()
         for step in range(self.steps):
             with torch.enable_grad():
                 soft = soft.detach().requires_grad_()
-                near_sign, around = soft.tanh(), around.detach()
-                around[inside] = straight_through(torch.where(soft > 0, 1.0, -1.0), near_sign, 1.0)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16_is_faster(self.device)):
-                    shown = self.decoder(around * self.corner)[:, :, frames.inside]
-                    loss = distortion(shown, wanted) - pull * (near_sign * before).sum()
-                    if self.estimate is not None:
-                        loss = loss + weight * self.estimate.bits_a_token(around[0], frames.inside, draw)
-                (gradient,) = torch.autograd.grad(loss, soft)
+                (gradient,) = torch.autograd.grad(place.loss(soft, weight, draw), soft)
             cooled = LEARNING_RATE * (1 + math.cos(math.pi * step / self.steps)) / 2
             soft = soft.detach() - cooled * descent.direction(gradient)
             yield soft
+
+    def blocks(self, frames: int, rows: int, columns: int) -> list[Block]:
+        """What is searched together, of a clip of so many tokens."""
+        return self.cut(frames, rows, columns, int(MEMORY / self.kept_by_token))
+
+    def cut(self, frames: int, rows: int, columns: int, most: int) -> list[Block]:
+        """Blocks of at most so many tokens."""
+        decoder = self.model.settings.decoder
+        margin = -(-TRAINING_MIN_SIDE // self.model.patch)  # so that every block has enough for MS-SSIM
+        past = None if decoder.window_frames is None else decoder.window_frames - 1
+        return cut_blocks(frames, rows, columns, decoder.reach(rows, columns), margin, past, most)
+
+    @cached_property
+    def kept_by_token(self) -> float:
+        """Bytes that gradients keep for one token more: measured, for they depend on decoder, prior and processor."""
+        few = PROBE * PROBE
+        return (self.kept_by(PROBE, 2 * PROBE) - self.kept_by(PROBE, PROBE)) / few
+
+    def kept_by(self, rows: int, columns: int) -> int:
+        """Bytes that the gradients of a picture of so many tokens keep."""
+        patch, digits = self.model.patch, len(self.model.radices)
+        clip = torch.zeros(1, 3, 1, rows * patch, columns * patch, dtype=torch.float32, device=self.device)
+        signs = torch.ones(1, 1, rows, columns, digits, dtype=torch.float32, device=self.device)
+        (block,) = self.cut(1, rows, columns, rows * columns)
+        place = Place(self, block, signs, clip)
+        soft = signs[place.own].requires_grad_()
+        weights = [*self.decoder.parameters(), *([] if self.estimate is None else self.estimate.prior.parameters())]
+        with torch.enable_grad():
+            return kept_bytes(lambda: place.loss(soft, 1.0, np.random.default_rng(0)), weights)
 
     @torch.no_grad()
     def distortion_of(self, codes: Codes, clip: Tensor) -> float:
@@ -191,6 +208,39 @@ class Search:
                     here = slice(None), slice(None), slice(frame, frame + 1), rows, columns
                     total += float(distortion(shown[here], clip[here])) * clip[here].numel()
         return total / clip.numel()
+
+
+class Place:
+    """A block at work: its digits, those around them, and what they should show."""
+
+    def __init__(self, search: Search, block: Block, signs: Tensor, clip: Tensor) -> None:
+        """`signs` (1, T, h, w, L) of the whole clip, and its pixels (1, 3, T, H, W)."""
+        frames, rows, columns = block.frames, block.part.rows, block.part.columns
+        kept = slice(search.bits)
+        self.search, self.frames = search, frames.inside
+        self.own = slice(None), frames.own, rows.own, columns.own, kept
+        self.inside = slice(None), frames.inside, rows.inside, columns.inside, kept
+        self.around = signs[:, frames.outer, rows.outer, columns.outer].clone()
+        self.first = self.around[self.inside].clone()
+        down, right = rows.times(search.model.patch), columns.times(search.model.patch)
+        self.wanted = clip[:, :, frames.own, down.outer, right.outer]
+        self.pull = PULL / self.around[:, frames.inside, ..., kept].numel()
+
+    def loss(self, soft: Tensor, weight: float, draw: np.random.Generator) -> Tensor:
+        """What the signs of `soft` cost here: distortion, bits of that weight, and disagreement with the encoder."""
+        search, near_sign, around = self.search, soft.tanh(), self.around.detach()
+        around[self.inside] = straight_through(sign(soft), near_sign, 1.0)
+        with torch.autocast(search.device.type, torch.bfloat16, enabled=bfloat16_is_faster(search.device)):
+            shown = search.decoder(around * search.corner)[:, :, self.frames]
+            loss = distortion(shown, self.wanted) - self.pull * (near_sign * self.first).sum()
+            if search.estimate is not None:
+                loss = loss + weight * search.estimate.bits_a_token(around[0], self.frames, draw)
+        return loss
+
+
+def sign(soft: Tensor) -> Tensor:
+    """±1, float32; what is zero counts as negative."""
+    return (soft > 0).float() * 2 - 1
 
 
 def distortion(shown: Tensor, wanted: Tensor) -> Tensor:

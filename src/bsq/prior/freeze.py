@@ -65,8 +65,9 @@ def thaw(exact: ExactPrior) -> MaskedPrior:
     """Mirror of `freeze`: a float prior of the same weights, on the CPU, whose logits have gradients. Activations are
     not rounded, so that it says nearly what the exact one says; it must not drive a coder.
     """
-    with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten
-        prior, weights = MaskedPrior(exact.settings), exact.weights
+    with torch.device("meta"):  # nothing is drawn
+        prior = MaskedPrior(exact.settings).float()
+    prior, weights = prior.to_empty(device="cpu"), exact.weights
     with torch.no_grad():
         thaw_convolution(prior.window, weights.window, 1.0, RESIDUAL_UNIT)
         if prior.memory is not None and weights.memory is not None:
