@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ from bsq.quantizers.bsq import BSQ, BsqSettings
 
 INK, FAINT, ACCENT = "#1c1c20", "#b9b6ae", "#bc4a3c"
 REGIONS = ListedColormap(["#264653", "#2a8278", "#d69e2e", "#bc4a3c"])
-MODELS, LOGS = Path(bsq.__file__).parent / "models", ("training-pictures.jsonl", "training-clips.jsonl")
+MODELS = Path(bsq.__file__).parent / "models"
+LOGS = [f"training{run}.jsonl" for run in ("-pictures", "-clips", "-dial", "-structure", "")]  # one after another
 BESIDE = ("webp", "jpeg2000", "avif", "jpeg")
 
 
@@ -211,40 +213,67 @@ def draw_face(ours: str, picture: Tensor, side: int = 176) -> Figure:
 
 def draw_training(logs: Sequence[Path]) -> Figure:
     """What each hour brought: PSNR of held-out crops over the hours of runs that followed one another, that of clips
-    over the hours since clips were seen; and the line through dB over log2 hours, drawn on to twice the time.
+    over the hours since clips were seen, and structure in training since it is in the loss; through each the line in dB
+    over log2 hours, drawn on to twice the time. Thin lines are where a run ended.
     """
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    for number, (kind, name) in enumerate({"ema_psnr": "crops", "ema_clip_psnr": "clips"}.items(), 1):
-        axes: Axes = figure.add_subplot(1, 2, number)
-        for rate, color in zip((36, 27, 18, 9), ("#264653", "#2a8278", "#d69e2e", "#bc4a3c"), strict=True):
-            times, values = np.array(read_samples(logs, f"{kind}@{rate}")).T
-            slope, base = np.polyfit(np.log2(times), values, 1)
-            axes.plot(times, values, "o-", color=color, ms=3, label=f"{rate} bits, {slope:+.2f} dB a doubling")
-            on = np.array([times[0], 2 * times[-1]])
-            axes.plot(on, base + slope * np.log2(on), ":", color=color)
+    colors = dict(zip((36, 27, 18, 9), ("#264653", "#2a8278", "#d69e2e", "#bc4a3c"), strict=True))
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    crops, clips, structure = figure.subplots(1, 3)
+    for axes, kind in ((crops, "ema_psnr"), (clips, "ema_clip_psnr")):
+        for rate, color in colors.items():
+            draw_course(axes, read_course(logs, f"{kind}@{rate}"), color, f"{rate} bits")
+    ratios = read_course(logs, "ms_ssim", together=4_000)
+    decibels = replace(ratios, values=[-10 * np.log10(value) for value in ratios.values])
+    draw_course(structure, decibels, INK, "any number of bits")
+    for axes, name in ((crops, "PSNR dB, held-out crops"), (clips, "PSNR dB, held-out clips")):
+        axes.set_ylabel(name)
+    structure.set_ylabel("MS-SSIM dB, crops in training")
+    for axes in (crops, clips, structure):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:.2g}")
-        axes.set_xlabel("hours of two cores")
-        axes.set_ylabel(f"PSNR dB, held-out {name}")
-        axes.legend(fontsize=8)
+        axes.set_xlabel("hours of training on two cores or one")
+        axes.legend(fontsize=8, ncols=2, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
-def read_samples(logs: Sequence[Path], name: str) -> list[tuple[float, float]]:
-    """(hours, value) of each line of the logs that has the value; hours are those of the logs that have any."""
-    hours, points = 0.0, []
+@dataclass(frozen=True)
+class Course:
+    """Values over hours, and the hours at which runs ended."""
+
+    hours: list[float]
+    values: list[float]
+    ends: list[float]
+
+
+def draw_course(axes: Axes, course: Course, color: str, name: str) -> None:
+    slope, base = np.polyfit(np.log2(course.hours), course.values, 1)
+    axes.plot(course.hours, course.values, "o-", color=color, ms=3, label=f"{name}, {slope:+.2f} dB a doubling")
+    on = np.array([course.hours[0], 2 * course.hours[-1]])
+    axes.plot(on, base + slope * np.log2(on), ":", color=color)
+    for end in course.ends[:-1]:
+        axes.axvline(end, color=FAINT, lw=0.5)
+
+
+def read_course(logs: Sequence[Path], name: str, together: int = 1) -> Course:
+    """Values of that name, or means over so many pictures; hours are those of the logs that have any."""
+    hours, course, some = 0.0, Course([], [], []), []
     for log in logs:
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         if not any(name in line for line in lines):
             continue
-        before = 0
+        before = since = 0
         for line in lines:
             if line["event"] == "train":
                 hours += (line["pictures"] - before) / line["pictures_per_second"] / 3600
                 before = line["pictures"]
-            elif name in line:
-                points.append((hours, line[name]))
-    return points
+            if name in line:
+                some.append(line[name])
+                if line["pictures"] - since >= together:
+                    course.hours.append(hours)
+                    course.values.append(float(np.mean(some)))
+                    since, some = line["pictures"], []
+        course.ends.append(hours)
+    return course
 
 
 def shown(system: System, picture: Tensor, name: str | None = None) -> tuple[str, Tensor, float]:

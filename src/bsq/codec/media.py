@@ -41,24 +41,15 @@ def compress(
     `bsq.codec.picture.compress`; a video has neither `max_bytes` nor `allocate`, and its default prior is the one
     of `compress_video`.
     """
-    if isinstance(source, np.ndarray):
+    if not isinstance(source, np.ndarray):
+        data, name = read_bytes(source), name_of(source)
+        source = source if isinstance(source, str | Path) else data
+    if isinstance(source, np.ndarray) or not is_video(io.BytesIO(data), name):
         return pictures.compress(source, tokenizer, bits, prior, max_bytes, allocate, search, told)
-    data, name = read_bytes(source), name_of(source)
-    if not is_video(io.BytesIO(data), name):
-        return pictures.compress(
-            source if isinstance(source, str | Path) else data,
-            tokenizer,
-            bits,
-            prior,
-            max_bytes,
-            allocate,
-            search,
-            told,
-        )
     if max_bytes is not None or allocate:
         raise SettingsError("max_bytes and allocate are for pictures; a video takes bits")
     target = io.BytesIO()
-    with open_video(source if isinstance(source, str | Path) else data) as video:
+    with open_video(source) as video:
         frames = SteadyFrames(video)
         compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=search, told=told)
     return target.getvalue()
