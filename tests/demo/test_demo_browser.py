@@ -154,6 +154,17 @@ def test_upload_dial_download_decode(page: Page, small: Path, tmp_path: Path) ->
     assert more == len(compress(small, bits=36))
     assert better > psnr
 
+    page.find("#decoder input[value='perceptual']").click()
+    page.until(lambda: page.figure("PSNR") not in ("–", f"{better:.2f}"), "another picture of the same file")
+    assert page.scores()[0] == more
+    page.find("#decoder input[value='faithful']").click()
+    page.until(lambda: page.figure("PSNR") == f"{better:.2f}", "the faithful one again")
+    page.find("#searched input").click()
+    page.until(lambda: int(page.figure("File").replace(",", "")) != more, "the file that was searched for")
+    assert page.scores()[1] > better
+    page.find("#searched input").click()
+    page.until(lambda: int(page.figure("File").replace(",", "")) == more, "the encoder's file again")
+
     page.until(lambda: "astronaut part.bsq" in page.text("#download"), "the name of the file")
     page.find("#download").click()
     stream = tmp_path / "astronaut part.bsq"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from bsq.cli.codec import choose_device
 from bsq.cli.failures import INTERRUPTED, debugging, say
+
+if TYPE_CHECKING:
+    from bsq.tokenizer import Tokenizer
 
 EPILOG = """
 **Examples**
@@ -59,11 +62,14 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="bsq-demo-") as folder:
         prepare_surroundings(Path(folder))
         import_gradio()
-        tokenizer = named_model(model, choose_device(device))
+        where = choose_device(device)
+        tokenizer = named_model(model, where)
         made_by = generator or bundled_with(tokenizer)
         maker = None if made_by is None else load_maker(made_by, tokenizer)
         bounds = Bounds() if max_pixels is None else replace(Bounds(), pixels=max_pixels)
-        setup = Setup(tokenizer, shown_name(model), maker, Scratch(Path(folder) / "made"), bounds, debugging(ctx))
+        decoders = decoders_beside(model, tokenizer, where)
+        scratch = Scratch(Path(folder) / "made")
+        setup = Setup(tokenizer, shown_name(model), maker, scratch, decoders, bounds, debugging(ctx))
         warm_up(tokenizer)
         try:
             serve(setup, Address(host, port), browser, lambda url: say(f"bsq demo: {url} · Ctrl-C ends it"))
@@ -72,6 +78,25 @@ def demo(
             say("interrupted")
             code = INTERRUPTED
     leave(code)
+
+
+def decoders_beside(name: str, model: Tokenizer, device: str) -> dict[str, Tokenizer]:
+    """The model called `name` and further ones with other decoders of its codes, by the decoders' names; its own first.
+    Those that do not serve its codes are left out, and named.
+    """
+    from bsq.checkpoint.decoders import decoders_in, split_decoder
+    from bsq.codec.shelf import named_model
+    from bsq.errors import CheckpointError
+
+    owner, own = split_decoder(name)
+    found = {own: model}
+    for decoder in [] if model.origin is None else decoders_in(model.origin):
+        if decoder != own:
+            try:
+                found[decoder] = named_model(f"{owner}:{decoder}", device)
+            except CheckpointError as error:
+                say(f"without its decoder {decoder}: {error}")
+    return found
 
 
 def leave(code: int) -> NoReturn:

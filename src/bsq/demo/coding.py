@@ -1,18 +1,23 @@
-"""A picture or clip at any number of bits. What enters: material. What leaves: a stream, pixels, and what tokens cost.
+"""A picture or clip as it is asked for. What enters: material. What leaves: a stream, pixels, and what tokens cost.
 
-The encoder runs once; another number of bits is another prefix of the same codes.
+The encoder runs once; another number of bits is another prefix of the same codes. Codes that are searched for are
+kept: another decoder shows the same file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from bsq.checkpoint.decoders import FAITHFUL
 from bsq.codec.frames import decode_group, encode_groups
 from bsq.codec.info import StreamInfo
 from bsq.codec.picture import describe
+from bsq.codec.search import Search
 from bsq.codec.shelf import priors_for, usual_group
 from bsq.codec.stream import split_groups, write_codes
 from bsq.codes import Codes
@@ -22,47 +27,79 @@ from bsq.prior.base import Conversation, Grid, Prior, Wrapped, reply
 from bsq.prior.lengths import code_lengths
 from bsq.tokenizer import Tokenizer
 
+STEPS = 20
+"""Of a search: half of what it can bring, in some seconds."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is asked for: bits a token, whether a picture's codes are searched for, and which decoder shows them."""
+
+    bits: int
+    searched: bool = False
+    decoder: str = FAITHFUL
+
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """Material and all digits of its codes (1, T, h, w, L)."""
+    """Material, all digits of its codes (1, T, h, w, L), and by name further models with other decoders of them."""
 
     material: Material
     model: Tokenizer
     codes: Codes
+    decoders: Mapping[str, Tokenizer] = field(default_factory=dict)
+    found: dict[tuple[int, str], Codes] = field(default_factory=dict)
+
+    def shown_by(self, choice: Choice) -> Tokenizer:
+        return self.decoders.get(choice.decoder, self.model)
+
+    def codes_of(self, choice: Choice) -> Codes:
+        """The encoder's, or what a search finds for the decoder that shows them; of a clip always the encoder's."""
+        if not choice.searched or self.material.is_clip:
+            return self.codes.first(choice.bits)
+        asked = choice.bits, choice.decoder
+        if asked not in self.found:
+            search = Search(self.shown_by(choice), priors_for(self.model)[0], choice.bits, STEPS)
+            self.found[asked] = search(to_pixels(self.material.frames[0]))
+        return self.found[asked]
+
+    def digits_of(self, choice: Choice) -> Tensor:
+        """All digits (1, T, h, w, L): those of the choice, and behind them the encoder's, which no file has."""
+        return torch.cat([self.codes_of(choice).digits, self.codes.digits[..., choice.bits :]], -1)
 
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """`stream` at so many `bits` a token; `costs` (T, h, w) float64, the bits its prior asks for each token."""
+    """The `stream` of a choice; `costs` (T, h, w) float64, the bits its prior asks for each token."""
 
-    bits: int
+    choice: Choice
     stream: bytes
     costs: np.ndarray
 
 
-def begin(material: Material, model: Tokenizer) -> Work:
+def begin(material: Material, model: Tokenizer, decoders: Mapping[str, Tokenizer] | None = None) -> Work:
     """Run the encoder."""
     if not material.is_clip:
-        return Work(material, model, model.encode(to_pixels(material.frames[0])))
+        return Work(material, model, model.encode(to_pixels(material.frames[0])), decoders or {})
     groups = list(encode_groups(iter(material.frames), model, None, usual_group(model)))
-    return Work(material, model, Codes(torch.cat([group.digits for group in groups], 1), groups[0].radices))
+    codes = Codes(torch.cat([group.digits for group in groups], 1), groups[0].radices)
+    return Work(material, model, codes, decoders or {})
 
 
-def code(work: Work, bits: int) -> Coded:
-    """The file that `bsq encode --bits` writes."""
+def code(work: Work, choice: Choice) -> Coded:
+    """The file that `bsq encode` writes: `--bits`, and `--search` where it is asked for."""
     meter = Meter(priors_for(work.model)[0])
-    stream = write_codes(work.codes.first(bits), info_of(work, bits), meter)
-    return Coded(bits, stream, np.concatenate(meter.costs))
+    stream = write_codes(work.codes_of(choice), info_of(work, choice.bits), meter)
+    return Coded(choice, stream, np.concatenate(meter.costs))
 
 
-def reconstruct(work: Work, bits: int) -> tuple[np.ndarray, ...]:
+def reconstruct(work: Work, choice: Choice) -> tuple[np.ndarray, ...]:
     """What that file decodes to: frames uint8 (H, W, 3)."""
-    codes, size = work.codes.first(bits), work.material.size
+    codes, size, model = work.codes_of(choice), work.material.size, work.shown_by(choice)
     if not work.material.is_clip:
-        return (to_uint8(work.model.decode(codes, size)),)
-    groups = split_groups(codes, info_of(work, bits))
-    return tuple(frame for group in groups for frame in decode_group(group, work.model, size, range(group.shape[1])))
+        return (to_uint8(model.decode(codes, size)),)
+    groups = split_groups(codes, info_of(work, choice.bits))
+    return tuple(frame for group in groups for frame in decode_group(group, model, size, range(group.shape[1])))
 
 
 def info_of(work: Work, bits: int) -> StreamInfo:

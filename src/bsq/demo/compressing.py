@@ -9,19 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from bsq.demo.coding import Coded, Work, begin, code, reconstruct
+from bsq.checkpoint.decoders import FAITHFUL
+from bsq.codec.search import check_search
+from bsq.demo.coding import STEPS, Choice, Coded, Work, begin, code, reconstruct
 from bsq.demo.drawing import draw_costs, draw_planes, magnified, side_by_side
 from bsq.demo.handling import AT_WORK, BESIDE_WORK, Setup, import_gradio, politely, take
 from bsq.demo.judging import Row, compare, part_measured, score
 from bsq.demo.material import Size, fit, middle, read_material
 from bsq.demo.words import comparison, figures, told_costs, told_material, told_planes
-from bsq.errors import SettingsError
+from bsq.errors import BsqError, SettingsError
 from bsq.metrics import bits_per_pixel
+from bsq.tokenizer import Tokenizer
 
 VIEW_PIXELS = 2_500_000  # of what the slider shows; larger pictures are scaled down to it
 LEAST_VIEW = 512  # pixels; smaller pictures are shown magnified
 MAP_SIDE = 800  # pixels of the map's longer side, at least
 ORIGINAL = "original"
+DECODERS = {FAITHFUL: "faithfully", "perceptual": "for the eye"}
 NOTHING = "<p class='bsq-quiet'>Nothing yet.</p>"
 CLIP_RIVALS = (
     "<p class='bsq-quiet'>Clips are compared with H.264, H.265, VP9 and AV1 by <code>bsq bench video</code>.</p>"
@@ -30,11 +34,11 @@ CLIP_RIVALS = (
 
 @dataclass(eq=False)
 class Session:
-    """What one visitor has on the table: the work, and rivals at the number of bits they were made for."""
+    """What one visitor has on the table: the work, and rivals of the choice they were made for."""
 
     work: Work
     part: Work  # what is measured
-    bits: int = 0
+    choice: Choice | None = None
     rows: tuple[Row, ...] = ()
 
 
@@ -43,7 +47,7 @@ def lay_out(setup: Setup) -> None:
     gr = import_gradio()
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
-            asked = lay_out_asking(len(setup.model.radices))
+            asked = lay_out_asking(setup)
         with gr.Column(scale=3, min_width=480):
             seen = lay_out_seeing()
     gr.HTML("<h2 class='bsq-part'>The same bytes elsewhere</h2>")
@@ -85,14 +89,16 @@ class Asked:
     upload: Any
     size: Any
     dial: Any
+    searched: Any
+    decoder: Any
     numbers: Any
     download: Any
     told: Any
 
 
-def lay_out_asking(length: int) -> Asked:
-    """The narrow column, for codes of `length` bits."""
-    gr = import_gradio()
+def lay_out_asking(setup: Setup) -> Asked:
+    """The narrow column."""
+    gr, length, decoders = import_gradio(), len(setup.model.radices), list(setup.decoders)
     return Asked(
         state=gr.State(None, time_to_live=3600),
         source=gr.State(None),
@@ -107,6 +113,19 @@ def lay_out_asking(length: int) -> Asked:
             info="Fewer bits, smaller file; one model has them all",
             buttons=[],
             elem_id="dial",
+        ),
+        searched=gr.Checkbox(
+            label="Search for better codes",
+            info=f"{STEPS} steps: about as many bytes, closer to the picture, some seconds",
+            visible=can_search(setup.model),
+            elem_id="searched",
+        ),
+        decoder=gr.Radio(
+            [(DECODERS.get(name, name), name) for name in decoders],
+            value=decoders[0] if decoders else None,
+            label="Decoded",
+            visible=len(decoders) > 1,
+            elem_id="decoder",
         ),
         numbers=gr.HTML(figures_of_nothing(), elem_id="figures"),
         download=gr.DownloadButton("Download .bsq", interactive=False, variant="primary", elem_id="download"),
@@ -157,8 +176,8 @@ def lay_out_drawing(title: str, name: str) -> tuple[Any, Any]:
 
 
 def connect(handlers: Handlers, asked: Asked, shown: list[Any], rivals: list[Any]) -> None:
-    """What follows an upload, another size and a turn of the dial: the picture first, then what it is compared with."""
-    setup, of_dial = handlers.setup, [asked.state, asked.dial]
+    """What follows an upload, another size and another choice: the picture first, then what it is compared with."""
+    setup, choice = handlers.setup, [asked.state, asked.dial, asked.searched, asked.decoder]
     show, compare_all = politely(setup, handlers.show), politely(setup, handlers.compare)
     private: dict[str, Any] = {"api_visibility": "private"}
     minimal: dict[str, Any] = {"show_progress": "minimal", "trigger_mode": "always_last", **private}
@@ -167,14 +186,15 @@ def connect(handlers: Handlers, asked: Asked, shown: list[Any], rivals: list[Any
         begun = event(
             politely(setup, handlers.begin),
             [asked.state, asked.source, asked.size],
-            [asked.state, asked.told],
+            [asked.state, asked.told, asked.searched],
             **AT_WORK,
             **private,
         )
-        first = begun.success(show, of_dial, shown, **AT_WORK, **private)
-        first.success(compare_all, of_dial, rivals, **BESIDE_WORK, **private)
-    turned = asked.dial.change(show, of_dial, shown, **AT_WORK, **minimal)
-    turned.success(compare_all, of_dial, rivals, **BESIDE_WORK, **minimal)
+        first = begun.success(show, choice, shown, **AT_WORK, **private)
+        first.success(compare_all, choice, rivals, **BESIDE_WORK, **private)
+    for event in (asked.dial.change, asked.searched.input, asked.decoder.input):
+        turned = event(show, choice, shown, **AT_WORK, **minimal)
+        turned.success(compare_all, choice, rivals, **BESIDE_WORK, **minimal)
 
 
 def figures_of_nothing() -> str:
@@ -191,27 +211,30 @@ class Handlers:
         """A file → a session, and what was made of it; what is still done for the one before is given up."""
         gr = import_gradio()
         if source is None:
-            return gr.skip(), gr.skip()
+            return (gr.skip(),) * 3
         if before is not None:
-            before.bits = 0
+            before.choice = None
         material = read_material(Path(source), Size(size), self.setup.bounds)
-        work = begin(material, self.setup.model)
-        return Session(work, part_measured(work, self.setup.bounds)), told_material(material)
+        work = begin(material, self.setup.model, self.setup.decoders)
+        searched = gr.update(interactive=False, value=False) if material.is_clip else gr.update(interactive=True)
+        return Session(work, part_measured(work, self.setup.bounds)), told_material(material), searched
 
-    def show(self, session: Session | None, bits: float) -> Iterator[tuple[Any, ...]]:
-        """A session at so many bits: the reconstruction first, then the file, then its scores and drawings."""
+    def show(
+        self, session: Session | None, bits: float, searched: bool, decoder: str | None
+    ) -> Iterator[tuple[Any, ...]]:
+        """A session as it is asked for: the reconstruction first, then the file, then its scores and drawings."""
         gr = import_gradio()
         if session is None:
             yield (gr.skip(),) * 10
             return
-        skip, work, kept = gr.skip(), session.work, int(bits)
-        session.bits, session.rows = kept, ()
-        frames = reconstruct(work, kept)
+        skip, work, choice = gr.skip(), session.work, chosen(bits, searched, decoder)
+        session.choice, session.rows = choice, ()
+        frames = reconstruct(work, choice)
         centre = len(frames) // 2
         pair = (view(work.material.frames[centre]), view(frames[centre]))
         left = gr.update(visible=not work.material.is_clip, choices=[ORIGINAL], value=ORIGINAL)
         yield session, gr.update(value=pair, label=ORIGINAL + " | bsq"), skip, left, *(skip,) * 6
-        coded = code(work, kept)
+        coded = code(work, choice)
         path = self.setup.scratch.write(f"{work.material.stem}.bsq", coded.stream)
         download = gr.update(value=path, interactive=True, label=f"Download {work.material.stem}.bsq")
         clip = gr.update(visible=False, value=None)
@@ -221,10 +244,12 @@ class Handlers:
         yield session, skip, clip, skip, self._figures(work, coded, None), download, *self._drawings(work, coded)
         yield session, *(skip,) * 3, self._figures(work, coded, frames), *(skip,) * 5
 
-    def compare(self, session: Session | None, bits: float) -> Iterator[tuple[Any, ...]]:
-        """The rivals of a session at so many bits, one by one, for as long as nothing else is asked for."""
-        gr = import_gradio()
-        if session is None or session.bits != int(bits):
+    def compare(
+        self, session: Session | None, bits: float, searched: bool, decoder: str | None
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rivals of a session as it is asked for, one by one, for as long as nothing else is asked for."""
+        gr, choice = import_gradio(), chosen(bits, searched, decoder)
+        if session is None or session.choice != choice:
             yield (gr.skip(),) * 3
             return
         if session.work.material.is_clip:
@@ -232,8 +257,8 @@ class Handlers:
             return
         note = "" if session.part is session.work else "<p class='bsq-quiet'>Measured in the middle of the picture.</p>"
         rows: list[Row] = []
-        for row in compare(session.part, int(bits)):
-            if session.bits != int(bits):
+        for row in compare(session.part, choice):
+            if session.choice != choice:
                 return
             rows.append(row)
             yield comparison(rows) + note, gr.skip(), gr.skip()
@@ -269,13 +294,26 @@ class Handlers:
     def _drawings(self, work: Work, coded: Coded) -> tuple[Any, ...]:
         """Legend and map of costs, words and sheet of planes; of a clip those of the frame in the middle."""
         gr, centre, size = import_gradio(), len(work.material.frames) // 2, work.material.size
-        digits = work.codes.digits[0, centre].cpu().numpy()
+        digits, bits = work.digits_of(coded.choice)[0, centre].cpu().numpy(), coded.choice.bits
         return (
             told_costs(coded.costs, coded.stream),
             gr.update(value=magnified(draw_costs(coded.costs[centre], work.model.patch, size), MAP_SIDE), visible=True),
-            told_planes(coded.bits, work.codes.length),
-            gr.update(value=view(draw_planes(digits, coded.bits)), visible=True),
+            told_planes(bits, work.codes.length),
+            gr.update(value=view(draw_planes(digits, bits)), visible=True),
         )
+
+
+def chosen(bits: float, searched: bool, decoder: str | None) -> Choice:
+    """What the narrow column says."""
+    return Choice(int(bits), bool(searched), decoder or FAITHFUL)
+
+
+def can_search(model: Tokenizer) -> bool:
+    """Whether codes of this model can be searched for."""
+    try:
+        return check_search(STEPS, model) > 0
+    except BsqError:
+        return False
 
 
 def view(picture: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NoReturn
@@ -29,12 +29,15 @@ READING_TIME = 15  # seconds that a message stays
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What the page works with. `debug` prints tracebacks of bugs to the terminal, never to the page."""
+    """What the page works with. `decoders` are those of the model's codes by name, `debug` prints tracebacks of bugs to
+    the terminal, never to the page.
+    """
 
     model: Tokenizer
     model_name: str
     maker: Maker | None
     scratch: Scratch
+    decoders: Mapping[str, Tokenizer] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
     debug: bool = False
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from bsq.bench.classical import AvifSettings, Jpeg2000Settings, JpegSettings, WebpSettings, classical_codec
 from bsq.bench.sweep import Judge, Picture, Scores, sweep
-from bsq.demo.coding import Work, begin, code, reconstruct
+from bsq.demo.coding import Choice, Work, begin, code, reconstruct
 from bsq.demo.material import Bounds, Material, middle
 from bsq.errors import BsqError
 from bsq.frozen import load_lpips
@@ -49,7 +49,7 @@ def part_measured(work: Work, bounds: Bounds) -> Work:
         return work
     whole = work.material.frames[0]
     part = middle(whole, bounds.measured)
-    return work if part is whole else begin(replace(work.material, frames=(part,)), work.model)
+    return work if part is whole else begin(replace(work.material, frames=(part,)), work.model, work.decoders)
 
 
 def score(wanted: Sequence[np.ndarray], shown: Sequence[np.ndarray]) -> Scores:
@@ -64,11 +64,11 @@ def score(wanted: Sequence[np.ndarray], shown: Sequence[np.ndarray]) -> Scores:
     )
 
 
-def compare(part: Work, bits: int) -> Iterator[Row]:
-    """A picture at so many bits, and in each classical codec's largest file that has no more bytes, one by one."""
+def compare(part: Work, choice: Choice) -> Iterator[Row]:
+    """A picture as it was asked for, and in each classical codec's largest file that has no more bytes, one by one."""
     picture = part.material.frames[0]
     judge, height, width = Judge(Picture(part.material.name, picture), perceptual()), *picture.shape[:2]
-    stream, (again,) = code(part, bits).stream, reconstruct(part, bits)
+    stream, (again,) = code(part, choice).stream, reconstruct(part, choice)
     budget = len(stream)
     yield Row("bsq", budget, bits_per_pixel(budget, height, width), judge.scores(again), again)
     for settings in RIVALS:
@@ -95,8 +95,8 @@ def warm_up(model: Tokenizer) -> None:
     """Load what the first request would otherwise wait for."""
     blank = Material("blank", (np.full((64, 64, 3), 127, np.uint8),), None, ())
     work = begin(blank, model)
-    code(work, 1)
-    score(blank.frames, reconstruct(work, 1))
+    code(work, Choice(1))
+    score(blank.frames, reconstruct(work, Choice(1)))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
