@@ -55,8 +55,9 @@ def of(tokenizer: Tokenizer, **settings: object) -> Tokenizer:
 
 def allow(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let gradients be wanted of so many tokens at once."""
+    monkeypatch.setattr(search, "FEW", 0)
     monkeypatch.setattr(search, "MEMORY", tokens)
-    monkeypatch.setattr(Search, "kept_by_token", 1.0)
+    monkeypatch.setattr(Search, "kept_by_token", lambda self, frames: 1.0)
 
 
 def exact_prior(digits: int, earlier_frames: int = 0) -> ExactPrior:
@@ -233,9 +234,10 @@ def test_what_a_token_takes_is_measured(change: dict, monkeypatch: pytest.Monkey
     for half in (True, False):
         monkeypatch.setattr(search, "bfloat16_is_faster", lambda device, half=half: half)
         seek = Search(model, exact_prior(36), 36, 1)
-        more = (seek.kept_by(24, 40) - seek.kept_by(16, 16)) / (24 * 40 - 16 * 16)
-        assert seek.kept_by_token == pytest.approx(more, rel=0.1)
-        assert seek.kept_by_token > 4 * decoder.width * decoder.depth * decoder.mlp_ratio // 2
+        measured = seek.kept_by_token(1)
+        more = (seek.kept_by(1, 24, 40) - seek.kept_by(1, 16, 16)) / (24 * 40 - 16 * 16)
+        assert measured == pytest.approx(more, rel=0.1)
+        assert measured > 2 * decoder.width * decoder.depth * decoder.mlp_ratio
 
 
 def test_blocks_that_cannot_be_cut_are_refused() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from operator import index as whole_number
 
 import numpy as np
@@ -48,8 +47,10 @@ LEARNING_RATE = 0.1
 MOMENTUM = 0.8
 MEMORY = 2 << 30
 """Bytes that gradients may keep."""
-PROBE = 16
-"""Tokens of a side of the block that memory is measured with."""
+FEW = 1_024
+"""So many tokens are searched together, whatever they take."""
+PROBE, PROBE_FRAMES = 16, 4
+"""Tokens of a side, and frames, of what memory is measured with."""
 JUDGED = 512
 """Side in pixels, at least, of the pieces that distortion is measured in at the end; the last one of an axis has what
 is left over, too.
@@ -102,6 +103,7 @@ class Search:
         self.decoder = copy.deepcopy(model.decoder).float().requires_grad_(False)
         self.device = next(self.decoder.parameters()).device
         self.estimate = Estimate(prior, bits, self.device) if isinstance(prior, ExactPrior) else None
+        self.kept: dict[int, float] = {}  # by frames: `kept_by_token`
 
     @torch.inference_mode(False)
     def __call__(self, pixels: Tensor, growth: float = GROWTH) -> Codes:
@@ -169,7 +171,9 @@ class Search:
 
     def blocks(self, frames: int, rows: int, columns: int) -> list[Block]:
         """What is searched together, of a clip of so many tokens."""
-        return self.cut(frames, rows, columns, int(MEMORY / self.kept_by_token))
+        tokens = frames * rows * columns
+        most = tokens if tokens <= FEW else int(MEMORY / self.kept_by_token(min(frames, PROBE_FRAMES)))
+        return self.cut(frames, rows, columns, most)
 
     def cut(self, frames: int, rows: int, columns: int, most: int) -> list[Block]:
         """Blocks of at most so many tokens."""
@@ -178,18 +182,20 @@ class Search:
         past = None if decoder.window_frames is None else decoder.window_frames - 1
         return cut_blocks(frames, rows, columns, decoder.reach(rows, columns), margin, past, most)
 
-    @cached_property
-    def kept_by_token(self) -> float:
+    def kept_by_token(self, frames: int) -> float:
         """Bytes that gradients keep for one token more: measured, for they depend on decoder, prior and processor."""
-        few = PROBE * PROBE
-        return (self.kept_by(PROBE, 2 * PROBE) - self.kept_by(PROBE, PROBE)) / few
+        if frames not in self.kept:
+            more = self.kept_by(frames, PROBE, 2 * PROBE) - self.kept_by(frames, PROBE, PROBE)
+            self.kept[frames] = more / (frames * PROBE * PROBE)
+        return self.kept[frames]
 
-    def kept_by(self, rows: int, columns: int) -> int:
-        """Bytes that the gradients of a picture of so many tokens keep."""
+    def kept_by(self, frames: int, rows: int, columns: int) -> int:
+        """Bytes that the gradients of a clip of so many tokens keep."""
         patch, digits = self.model.patch, len(self.model.radices)
-        clip = torch.zeros(1, 3, 1, rows * patch, columns * patch, dtype=torch.float32, device=self.device)
-        signs = torch.ones(1, 1, rows, columns, digits, dtype=torch.float32, device=self.device)
-        (block,) = self.cut(1, rows, columns, rows * columns)
+        size = rows * patch, columns * patch
+        clip = torch.zeros(1, 3, frames, *size, dtype=torch.float32, device=self.device)
+        signs = torch.ones(1, frames, rows, columns, digits, dtype=torch.float32, device=self.device)
+        (block,) = self.cut(frames, rows, columns, frames * rows * columns)
         place = Place(self, block, signs, clip)
         soft = signs[place.own].requires_grad_()
         weights = [*self.decoder.parameters(), *([] if self.estimate is None else self.estimate.prior.parameters())]
