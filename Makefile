@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 export HF_HUB_OFFLINE := 1
+# Threads that wait sleep soon (src/bsq/cli/waiting.py): other programs then do not slow ours down tenfold.
+export GOMP_SPINCOUNT ?= 10000
 
 .PHONY: demo test test-slow bench results lint docs clean
 .DEFAULT_GOAL := test

@@ -9,6 +9,7 @@ import typer
 from bsq import __version__
 from bsq.cli import bench_video, codec, convert, demo, evaluate, examples, export, generate, info, tokenize, train
 from bsq.cli.failures import Verbs
+from bsq.cli.waiting import sleep_soon
 
 EPILOG = """
 **Examples**
@@ -68,6 +69,7 @@ app.add_typer(bench_video.bench, name="bench")
 
 
 def main() -> None:
+    sleep_soon()
     app(prog_name="bsq")
 
 
