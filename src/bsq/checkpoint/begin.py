@@ -3,25 +3,23 @@ fewer blocks. What enters: the trained model. What leaves: one that gives what i
 
 Pictures and videos share all weights but the table of frames, which learned positions have and rotary ones do not
 need. New rows of it are zero (PAPER: §3.3), so that before any training a clip's first frame has the very codes and
-pixels that the picture model gives it. New blocks come behind those that are there and add zero to what passes
-through them (the last product of attention and of MLP is zero), which their gradients soon change.
+pixels that the picture model gives it. New blocks come behind those that are there and add nothing yet.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from bsq.errors import SettingsError
+from bsq.layers.block import Block
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.tokenizer import Tokenizer, TokenizerSettings
 from bsq.vit.transformer import TransformerSettings
 
 # What may differ freely: how far tokens see in time. A picture has one frame, so nothing of this changes it.
 TEMPORAL = ("time", "window_frames")
-# What a block adds to the tokens that pass through it, in the names of its weights.
-ADDED = ("attention.out.", "mlp.down.")
 # What may grow.
 GROWING = {"positions.frames": "table of {} frames", "depth": "{} blocks"}
 
@@ -65,15 +63,16 @@ def begin_from(given: Tokenizer, model: Tokenizer) -> None:
     Raises SettingsError that names the first other setting that differs, or what would be cut: frames or blocks.
     """
     _check(_meaning(given.settings), _meaning(model.settings), "")
-    tensors = dict(given.state_dict())
+    for part, there in ((model.encoder, given.encoder), (model.decoder, given.decoder)):
+        for block in part.body.blocks[len(there.body.blocks) :]:
+            cast(Block, block).add_nothing()
+    tensors = {**model.state_dict(), **given.state_dict()}  # new blocks keep their own
     for name, wanted in model.state_dict().items():
         if name.endswith("positions.frames"):
             table = torch.zeros_like(wanted)
-            known = tensors.get(name, table[:1])
+            known = given.state_dict().get(name, table[:1])
             table[: len(known)] = known
             tensors[name] = table
-        elif name not in tensors:  # of a block that is new
-            tensors[name] = torch.zeros_like(wanted) if name.split(".", 4)[-1].startswith(ADDED) else wanted
     model.load_state_dict(tensors)
 
 
@@ -91,7 +90,9 @@ def _check(given: Any, wanted: Any, name: str) -> None:
     if isinstance(given, dict) and isinstance(wanted, dict):
         for key in {**given, **wanted}:
             _check(given.get(key), wanted.get(key), f"{name}.{key}" if name else key)
-    elif (grows := next((what for end, what in GROWING.items() if name.endswith(end)), None)) and given and wanted:
+        return
+    grows = next((what for end, what in GROWING.items() if name.endswith(end)), None)
+    if grows is not None and given is not None and wanted is not None:
         if given > wanted:
             raise SettingsError(f"{name}={wanted} would cut the given model's {grows.format(given)}")
     elif given != wanted:
