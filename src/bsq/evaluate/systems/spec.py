@@ -162,11 +162,6 @@ def _tokenizer(text: str, whole: str) -> TokenizerSpec:
     found = re.fullmatch(r"(.*?)(\+prior)?(?:\+search([1-9]\d{0,5}))?", text, re.DOTALL)
     assert found is not None  # every part may be missing
     name, prior, steps = found.groups()
-    if re.search(r"@\d+\+[^/]*$", name):
-        raise SettingsError(
-            f"no system {whole!r}: behind the digits stand +prior, +searchN or both in this order, N being 1 to 999999 "
-            "steps, as in biscuit-s@18+prior+search40"
-        )
     model, digits = _split_digits(name, whole)
     if not model:
         raise SettingsError(f"no system {whole!r}; there are {GRAMMAR}")
@@ -178,7 +173,10 @@ def _split_digits(text: str, whole: str) -> tuple[str, int | None]:
     if not at:
         return text, None
     if not re.fullmatch(r"[1-9]\d{0,3}", digits):
-        raise SettingsError(f"no system {whole!r}: behind @ stands a number of digits, as in biscuit-s@18")
+        raise SettingsError(
+            f"no system {whole!r}: behind @ stands a number of digits, then +prior, +searchN (1 to 999999 steps) or "
+            "both in this order, as in biscuit-s@18 and biscuit-s@18+prior+search40"
+        )
     return name, int(digits)
 
 
