@@ -35,7 +35,8 @@ from bsq.metrics import psnr
 from bsq.quantizers.bsq import BSQ, BsqSettings
 
 INK, FAINT, ACCENT = "#1c1c20", "#b9b6ae", "#bc4a3c"
-REGIONS = ListedColormap(["#264653", "#2a8278", "#d69e2e", "#bc4a3c"])
+SHADES = ("#264653", "#2a8278", "#d69e2e", "#bc4a3c")
+REGIONS = ListedColormap(SHADES)
 MODELS = Path(bsq.__file__).parent / "models"
 LOGS = [f"training{run}.jsonl" for run in ("-pictures", "-clips", "-dial", "-structure", "")]  # one after another
 BESIDE = ("webp", "jpeg2000", "avif", "jpeg")
@@ -216,17 +217,15 @@ def draw_training(logs: Sequence[Path]) -> Figure:
     over the hours since clips were seen, and structure in training since it is in the loss; through each the line in dB
     over log2 hours, drawn on to twice the time. Thin lines are where a run ended.
     """
-    colors = dict(zip((36, 27, 18, 9), ("#264653", "#2a8278", "#d69e2e", "#bc4a3c"), strict=True))
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     crops, clips, structure = figure.subplots(1, 3)
-    for axes, kind in ((crops, "ema_psnr"), (clips, "ema_clip_psnr")):
-        for rate, color in colors.items():
+    for axes, kind, name in ((crops, "ema_psnr", "crops"), (clips, "ema_clip_psnr", "clips")):
+        axes.set_ylabel(f"PSNR dB, held-out {name}")
+        for rate, color in zip((36, 27, 18, 9), SHADES, strict=True):
             draw_course(axes, read_course(logs, f"{kind}@{rate}"), color, f"{rate} bits")
     ratios = read_course(logs, "ms_ssim", together=4_000)
-    decibels = replace(ratios, values=[-10 * np.log10(value) for value in ratios.values])
+    decibels = replace(ratios, values=[-10 * math.log10(value) for value in ratios.values])
     draw_course(structure, decibels, INK, "any number of bits")
-    for axes, name in ((crops, "PSNR dB, held-out crops"), (clips, "PSNR dB, held-out clips")):
-        axes.set_ylabel(name)
     structure.set_ylabel("MS-SSIM dB, crops in training")
     for axes in (crops, clips, structure):
         axes.set_xscale("log", base=2)
@@ -256,12 +255,12 @@ def draw_course(axes: Axes, course: Course, color: str, name: str) -> None:
 
 def read_course(logs: Sequence[Path], name: str, together: int = 1) -> Course:
     """Values of that name, or means over so many pictures; hours are those of the logs that have any."""
-    hours, course, some = 0.0, Course([], [], []), []
+    hours, course = 0.0, Course([], [], [])
     for log in logs:
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         if not any(name in line for line in lines):
             continue
-        before = since = 0
+        before, since, some = 0, 0, []
         for line in lines:
             if line["event"] == "train":
                 hours += (line["pictures"] - before) / line["pictures_per_second"] / 3600
