@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,12 @@ from bsq.cli.waiting import TURNS, sleep_soon
 def test_what_was_said_counts(given: dict[str, str], wanted: dict[str, str]) -> None:
     sleep_soon(given)
     assert given == wanted
+
+
+def test_the_makefile_says_the_same() -> None:
+    """For programs that have torch before they could say it."""
+    makefile = Path(__file__).parents[2] / "Makefile"
+    assert f"export GOMP_SPINCOUNT ?= {TURNS}\n" in makefile.read_text(encoding="utf-8")
 
 
 def test_the_command_says_it_before_torch_is_there() -> None:
