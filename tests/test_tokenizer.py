@@ -282,7 +282,7 @@ def test_bad_model_folders_are_named(tmp_path):
     for change, words in [
         ({"settings": {**config["settings"], "pacth": 8}}, "setting pacth"),
         ({}, "not a bsq model's configuration"),
-        ({"settings": {**config["settings"], "patch": 16}}, "describes at least"),
+        ({"settings": {**config["settings"], "patch": 16}}, "describe at least"),
         ({"settings": {**config["settings"], "patch": 4}}, "does not fit the model: encoder.embed"),
     ]:
         (tmp_path / "config.json").write_text(json.dumps(change))

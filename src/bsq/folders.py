@@ -146,8 +146,8 @@ def check_claim(least: int, tensors: dict[str, Tensor], source: str) -> None:
     there = sum(tensor.numel() for tensor in tensors.values())
     if least > there:
         raise CheckpointError(
-            f"{source} does not fit the model: {CONFIG_FILE} describes at least {least} weights, {WEIGHTS_FILE} has "
-            f"{there}; one of the two belongs to another model"
+            f"{source} does not fit the model: its settings describe at least {least} weights, there are {there}; one "
+            f"of the two belongs to another model"
         )
 
 

@@ -283,12 +283,20 @@ class Tokenizer(
     def _from_pretrained(cls, *, model_id: str | Path, **options: Any) -> Self:
         """The hub's door: strict, and in evaluation mode. `options` are the hub's own (revision, token, cache …)."""
         folder = Path(model_id) if Path(model_id).is_dir() else download(str(model_id), options)
-        settings, tensors = read_settings(folder, TokenizerSettings), read_tensors(folder)
-        check_claim(settings.least_weights(), tensors, str(folder))
-        tokenizer = cls(settings)
-        check_fit(tokenizer, tensors, str(folder))
-        tokenizer.load_state_dict(tensors)
+        tokenizer = cls.of_weights(read_settings(folder, TokenizerSettings), read_tensors(folder), folder)
         tokenizer.origin = folder
+        return tokenizer
+
+    @classmethod
+    def of_weights(cls, settings: TokenizerSettings, tensors: dict[str, Tensor], source: Path) -> Self:
+        """A tokenizer of these settings and weights, both read from `source`, in evaluation mode.
+
+        Raises CheckpointError: they do not fit. Nothing is built where the settings claim more than there is.
+        """
+        check_claim(settings.least_weights(), tensors, str(source))
+        tokenizer = cls(settings)
+        check_fit(tokenizer, tensors, str(source))
+        tokenizer.load_state_dict(tensors)
         return tokenizer.eval()
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import bsq
 from bsq import folders
 from bsq.checkpoint import load
+from bsq.checkpoint.begin import begin_from
 from bsq.checkpoint.decoders import decoders_in, save_decoder, split_decoder
 from bsq.cli.main import app
 from bsq.codec.shelf import name_of, named_model
@@ -43,6 +44,35 @@ def test_the_codes_are_the_same_the_pixels_are_not(two: Path, other_tokenizer: T
     assert not odd.reconstruct(pixels).equal(plain.reconstruct(pixels))
     for name, tensor in odd.decoder.state_dict().items():
         assert tensor.equal(other_tokenizer.decoder.state_dict()[name].half().float())
+
+
+def test_it_may_be_built_otherwise(two: Path, tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
+    settings = tiny_tokenizer.settings
+    deep = settings.decoder.model_copy(update={"depth": settings.decoder.depth + 1})
+    deeper = Tokenizer(settings.model_copy(update={"decoder": deep})).eval()
+    begin_from(tiny_tokenizer, deeper)
+    with torch.no_grad():
+        deeper.decoder.body.blocks[-1].get_parameter("mlp.down.bias").fill_(0.5)
+    save_decoder(deeper, two, "deep")
+    again, pixels = load(f"{two}:deep"), torch.rand(1, 3, 24, 32) * 2 - 1
+    assert again.settings == deeper.settings
+    assert not again.training
+    assert again.reconstruct(pixels).equal(deeper.reconstruct(pixels))
+    assert not again.reconstruct(pixels).equal(tiny_tokenizer.reconstruct(pixels))
+    again.save_pretrained(tmp_path / "alone")  # it is this model's own decoder there, and the others go along
+    assert load(tmp_path / "alone").reconstruct(pixels).equal(deeper.reconstruct(pixels))
+    assert load(f"{tmp_path / 'alone'}:odd").settings == settings
+
+
+def test_how_it_is_built_is_checked(two: Path) -> None:
+    path, tokenizer = two / "decoder-odd.safetensors", load(two)
+    tensors = {name: tensor.contiguous() for name, tensor in tokenizer.decoder.state_dict().items()}
+    facts = {"code_hash": tokenizer.code_hash}
+    huge = tokenizer.settings.decoder.model_copy(update={"depth": 10**6}).model_dump_json()
+    for told, wanted in (({}, "how its"), ({"decoder": "{}}"}, "how its"), ({"decoder": huge}, "least")):
+        save_file(tensors, path, metadata={**facts, **told})
+        with pytest.raises(CheckpointError, match=wanted):
+            load(f"{two}:odd")
 
 
 def test_a_file_opens_with_either(two: Path) -> None:
@@ -128,8 +158,9 @@ def test_what_does_not_belong_is_refused(two: Path, other_tokenizer: Tokenizer) 
     save_decoder(other_tokenizer, two, "odd")
     with pytest.raises(CheckpointError, match="codes of other weights"):
         load(f"{two}:odd")
-    save_file({"a": torch.zeros(1)}, path, metadata={"code_hash": load(two).code_hash})
-    with pytest.raises(CheckpointError, match="does not fit the model"):
+    facts = {"code_hash": load(two).code_hash, "decoder": load(two).settings.decoder.model_dump_json()}
+    save_file({"a": torch.zeros(10**6)}, path, metadata=facts)
+    with pytest.raises(CheckpointError, match="does not fit the model: missing"):
         load(f"{two}:odd")
     for name in ("faithful", "", "../x", "Odd"):
         with pytest.raises(CheckpointError, match="no name for a further decoder"):

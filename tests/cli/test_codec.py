@@ -302,7 +302,7 @@ def test_a_configuration_that_claims_too_much_is_refused_at_once(run: Run, tiny_
     save_picture("a.png", picture())
     done = run("encode", "a.png", model=Path("greedy"))
     assert done.exit_code == 6
-    assert "describes at least" in done.stderr
+    assert "describe at least" in done.stderr
 
 
 def test_limits(run: Run) -> None:

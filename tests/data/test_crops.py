@@ -63,3 +63,12 @@ def test_flip_mirrors_the_same_cut() -> None:
 def test_the_centre() -> None:
     crop = central_crop(picture(60, 80), CropSettings(crop=16, flip=1.0, zoom=(2, 3)))
     assert np.array_equal(crop, picture(60, 80)[22:38, 32:48])
+
+
+def test_grey_leaves_the_colour_out_of_the_same_cut() -> None:
+    source = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    plain, grey = (cut(CropSettings(crop=16, grey=share), source) for share in (0.0, 1.0))
+    luma = plain @ [0.299, 0.587, 0.114]
+    assert np.abs(grey - luma[..., None]).max() <= 0.51
+    seen = {bool(np.ptp(cut(CropSettings(crop=16, grey=0.5), source, seed), axis=2).any()) for seed in range(40)}
+    assert seen == {True, False}

@@ -1,7 +1,8 @@
 """Further decoders of the same codes. What enters: "biscuit-s:perceptual". What leaves: a tokenizer that has that one.
 
-A model's folder may hold, beside model.safetensors, decoder-NAME.safetensors: the decoder's tensors, of the shapes that
-config.json says, and in the file's metadata the `code_hash` of the codes they were trained on.
+A model's folder may hold, beside model.safetensors, decoder-NAME.safetensors: the decoder's tensors, and in the file's
+metadata the `code_hash` of the codes they were trained on and the `decoder`'s own settings (JSON), which may be others
+than those in config.json: deeper, or wider.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import re
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from bsq.errors import CheckpointError
-from bsq.folders import CODE_HASH, DECODER_FILES, check_fit, read_fact, read_tensors, write_tensors
+from bsq.folders import CODE_HASH, DECODER_FILES, read_fact, read_tensors, write_tensors
 from bsq.tokenizer import Tokenizer
+from bsq.vit.transformer import TransformerSettings
 
+SETTINGS = "decoder"  # the fact in such a file that says how it is built
 FAITHFUL = "faithful"
 """The decoder that came out of the training of the whole, in model.safetensors."""
 
@@ -50,7 +54,8 @@ def save_decoder(tokenizer: Tokenizer, folder: Path, decoder: str, dtype: torch.
     path = folder / decoder_file(decoder)
     draft = path.with_suffix(".draft")
     try:
-        write_tensors(draft, tokenizer.decoder.state_dict(), dtype, {CODE_HASH: tokenizer.code_hash})
+        facts = {CODE_HASH: tokenizer.code_hash, SETTINGS: tokenizer.settings.decoder.model_dump_json()}
+        write_tensors(draft, tokenizer.decoder.state_dict(), dtype, facts)
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
@@ -58,18 +63,29 @@ def save_decoder(tokenizer: Tokenizer, folder: Path, decoder: str, dtype: torch.
     return path
 
 
-def take_decoder(tokenizer: Tokenizer, folder: Path, decoder: str) -> None:
-    """Give the tokenizer, loaded from `folder`, the decoder of that name.
+def with_decoder(tokenizer: Tokenizer, folder: Path, decoder: str) -> Tokenizer:
+    """The tokenizer, loaded from `folder`, with the decoder of that name in place of its own.
 
     Raises CheckpointError: there is none, it is of other codes, or it does not fit.
     """
     if decoder == FAITHFUL:
-        return
+        return tokenizer
     path = folder / decoder_file(decoder)
     if not path.is_file():
         raise CheckpointError(f"no decoder {decoder!r} in {folder.name}: there are {', '.join(decoders_in(folder))}")
     if read_fact(path, CODE_HASH) != tokenizer.code_hash:
         raise CheckpointError(f"{path} was trained on the codes of other weights and does not serve this tokenizer")
-    tensors = read_tensors(folder, path.name)
-    check_fit(tokenizer.decoder, tensors, str(path))
-    tokenizer.decoder.load_state_dict(tensors)
+    settings = tokenizer.settings.model_copy(update={"decoder": _settings(path)})
+    tensors = {name: tensor for name, tensor in tokenizer.state_dict().items() if not name.startswith("decoder.")}
+    tensors |= {f"decoder.{name}": tensor for name, tensor in read_tensors(folder, path.name).items()}
+    other = Tokenizer.of_weights(settings, tensors, path)
+    other.origin = tokenizer.origin
+    return other
+
+
+def _settings(path: Path) -> TransformerSettings:
+    """How the decoder in that file is built."""
+    try:
+        return TransformerSettings.model_validate_json(read_fact(path, SETTINGS) or "")
+    except ValidationError as error:
+        raise CheckpointError(f"{path} does not say how its decoder is built: {error.errors()[0]['msg']}") from error

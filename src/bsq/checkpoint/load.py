@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from bsq.checkpoint.decoders import FAITHFUL, decoder_file, split_decoder, take_decoder
+from bsq.checkpoint.decoders import FAITHFUL, decoder_file, split_decoder, with_decoder
 from bsq.errors import CheckpointError
 from bsq.folders import CONFIG_FILE, download
 from bsq.tokenizer import Tokenizer
@@ -41,6 +41,4 @@ def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> Tokeni
         raise CheckpointError(f"no model {name!r}: bundled are {bundled}; else give a folder or a hub id")
     else:
         folder = download(name, {}, () if decoder == FAITHFUL else (decoder_file(decoder),))
-    tokenizer = Tokenizer.from_pretrained(folder)
-    take_decoder(tokenizer, folder, decoder)
-    return tokenizer.to(device)
+    return with_decoder(Tokenizer.from_pretrained(folder), folder, decoder).to(device)

@@ -15,13 +15,15 @@ from bsq.settings import Settings
 class CropSettings(Settings):
     """`crop` pixels a side are cut at random from a picture whose short side was scaled to `short_side` (None: as it
     is). Before that the cut is widened by a factor drawn from `zoom` (log-uniform; 2 shows twice as much at half the
-    size). `flip` is the probability of mirroring left and right. Pictures smaller than the cut are enlarged.
+    size). `flip` is the probability of mirroring left and right, `grey` that of leaving the colour out (luma of BT.601
+    in all three channels). Pictures smaller than the cut are enlarged.
     """
 
     crop: PositiveInt = 128
     short_side: PositiveInt | None = None
     zoom: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     flip: float = Field(default=0.0, ge=0, le=1)
+    grey: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -32,25 +34,32 @@ class CropSettings(Settings):
 
 @dataclass(frozen=True)
 class Cut:
-    """A square of a picture: corner and side in the picture's own pixels, the side it is scaled to, mirrored or not."""
+    """A square of a picture: corner and side in the picture's own pixels, the side it is scaled to, mirrored or not,
+    without its colour or with it."""
 
     top: float
     left: float
     side: float
     crop: int
     mirrored: bool
+    grey: bool = False
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) → (crop, crop, 3)."""
         square = _cut(picture, self.top, self.left, self.side, self.crop)
+        if self.grey:
+            square = np.asarray(Image.fromarray(square).convert("L").convert("RGB"))
         return np.ascontiguousarray(square[:, ::-1] if self.mirrored else square)
 
 
 def random_cut(size: tuple[int, int], settings: CropSettings, random: np.random.Generator) -> Cut:
-    """A random square of a picture of (height, width). Always draws four numbers: no setting shifts another's."""
+    """A random square of a picture of (height, width). Draws four numbers, whatever is set, so that no setting shifts
+    another's; a fifth where greys are asked for.
+    """
     zoom, down, right, mirror = random.random(4)
+    grey = settings.grey > 0 and random.random() < settings.grey
     side = _side_in_picture(size, settings, zoom)
-    return Cut(down * (size[0] - side), right * (size[1] - side), side, settings.crop, mirror < settings.flip)
+    return Cut(down * (size[0] - side), right * (size[1] - side), side, settings.crop, mirror < settings.flip, grey)
 
 
 def central_cut(size: tuple[int, int], settings: CropSettings) -> Cut:
