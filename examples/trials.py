@@ -2,13 +2,16 @@
 
     python examples/trials.py examples/trials.yaml --data photos/ --evaluation held-out/ -o out/trials
 
-The first trial sees --crops crops, each other one as many as take the same FLOPs. A trial that is finished is not run
-again unless its settings or what it is measured on have changed; one that was stopped is begun anew.
+The first trial sees --crops crops, each other one as many as take the same FLOPs. A trial may have stages, each a list
+of changes; they share the FLOPs, and each goes on from the one before. Among changes, begin=cosines is for
+`cosines.begin_with_cosines`. A trial that is finished is not run again unless its settings or what it is measured on
+have changed; one that was stopped is begun anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import shutil
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from cosines import begin_with_cosines
 from rich.console import Console
 
 from bsq import Tokenizer, load
@@ -28,6 +32,7 @@ from bsq.metrics.pixel import psnr
 from bsq.train import End, Recipe, RunResult, load_recipe, plan_run, run
 
 CONSOLE = Console(highlight=False)
+COSINES = "begin=cosines"
 
 
 @dataclass(frozen=True)
@@ -59,22 +64,20 @@ def main() -> None:
     ]
     references = [to_pixels(open_picture(one.read())) for one in find_pictures(options.evaluation)[: options.pictures]]
     measured = [f"measured on {options.evaluation}, {len(references)} pictures, at {content['rates']} bits"]
-    first = plan_run(recipe_of(base, common)).flops
+    flops = options.crops * plan_run(recipe_of(base, common)).flops
     folders = folders_of(content["trials"])
     outcomes: list[Outcome] = []
     for trial, changes in content["trials"].items():
         kept = options.output / folders[trial] / "outcome.json"
-        recipe = recipe_of(base, [*common, *changes])
-        pictures = round(options.crops * first / plan_run(recipe).flops) // recipe.batch * recipe.batch
-        if not pictures:
-            raise SystemExit(f"--crops {options.crops} is not a batch of {trial!r}")
-        settings = [*common, *changes, f"pictures={pictures}", f"schedule.warm_up={pictures // 20}"]
+        stages = stages_of(changes)
+        settings = [long_enough(base, [*common, *stage], flops / len(stages)) for stage in stages]
+        asked = [*itertools.chain(*settings), *measured]
         outcome = read_outcome(kept)
-        if outcome is None or outcome.asked != settings + measured:
+        if outcome is None or outcome.asked != asked:
             CONSOLE.rule(trial)
             shutil.rmtree(kept.parent, ignore_errors=True)
-            outcome = attempt(trial, recipe_of(base, settings), references, content["rates"], kept.parent)
-            outcome = replace(outcome, asked=settings + measured)
+            outcome = attempt(trial, base, settings, references, content["rates"], kept.parent)
+            outcome = replace(outcome, asked=asked)
             kept.write_text(json.dumps(asdict(outcome)) + "\n")
         outcomes.append(outcome)
         CONSOLE.print(row(outcome, outcomes[0]))
@@ -113,24 +116,57 @@ def read_outcome(kept: Path) -> Outcome | None:
         return None
 
 
-def attempt(trial: str, recipe: Recipe, references: list[torch.Tensor], rates: list[int], out: Path) -> Outcome:
-    """Train, and measure."""
-    result, spent = timed(recipe, out / "run")
+def stages_of(changes: list[str] | list[list[str]]) -> list[list[str]]:
+    """One stage, unless there are lists in the list."""
+    lists = [change for change in changes if isinstance(change, list)]
+    return lists or [[str(change) for change in changes]]
+
+
+def long_enough(base: Path, settings: list[str], flops: float) -> list[str]:
+    """The settings with a length that takes so many FLOPs. Ends the program where that is no batch."""
+    recipe = recipe_of(base, settings)
+    pictures = round(flops / plan_run(recipe).flops) // recipe.batch * recipe.batch
+    if not pictures:
+        raise SystemExit(f"{flops:.2g} FLOPs are not a batch of {' '.join(settings)}; more --crops")
+    return [*settings, f"pictures={pictures}", f"schedule.warm_up={pictures // 20}"]
+
+
+def attempt(
+    trial: str, base: Path, stages: list[list[str]], references: list[torch.Tensor], rates: list[int], out: Path
+) -> Outcome:
+    """Train stage after stage, and measure."""
+    pictures, seconds, begin = 0, 0.0, begun_with_cosines(base, stages[0], out / "begin")
+    for number, settings in enumerate(stages):
+        recipe = recipe_of(base, [*settings, *begin])
+        result, spent = timed(recipe, out / f"run-{number}")
+        shutil.rmtree(out / f"run-{number}" / "checkpoints")
+        pictures, seconds, begin = pictures + result.pictures, seconds + spent, [f"initial={result.model}"]
     model = load(str(result.model)).eval()
-    shutil.rmtree(out / "run" / "checkpoints")
     return Outcome(
         trial=trial,
         asked=[],
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        pictures=result.pictures,
+        pictures=pictures,
         side=recipe.data.crop,
-        seconds=spent,
+        seconds=seconds,
         psnr=measure(model, references, rates),
     )
 
 
+def begun_with_cosines(base: Path, settings: list[str], folder: Path) -> list[str]:
+    """The override that begins with cosines, where that is asked for."""
+    if COSINES not in settings:
+        return []
+    recipe = recipe_of(base, settings)
+    torch.manual_seed(recipe.seed)
+    tokenizer = Tokenizer(recipe.model)
+    begin_with_cosines(tokenizer)
+    tokenizer.save_pretrained(folder)
+    return [f"initial={folder}"]
+
+
 def recipe_of(base: Path, settings: list[str]) -> Recipe:
-    recipe = load_recipe(base, settings)
+    recipe = load_recipe(base, [setting for setting in settings if setting != COSINES])
     assert isinstance(recipe, Recipe)
     return recipe
 

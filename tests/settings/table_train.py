@@ -25,7 +25,13 @@ from bsq.train.checkpoints import checkpoints, load_state
 from bsq.train.ema import Ema, EmaSettings
 from bsq.train.learners import choose_learners
 from bsq.train.objective import LossSettings, NestedSettings, TokenizerObjective, draw_kept
-from bsq.train.optimizers import AdamWSettings, MuonSettings, build_optimizers
+from bsq.train.optimizers import (
+    AdamWSettings,
+    AnyOptimizerSettings,
+    MuonSettings,
+    ScheduleFreeSettings,
+    build_optimizers,
+)
 from bsq.train.rate import RateSettings
 from bsq.train.recipe import SampleSettings
 from bsq.train.schedule import RampSettings, ScheduleSettings, learning_rate_factor, ramped
@@ -67,7 +73,7 @@ class TwoLayers(nn.Module):
         return self.head(self.inner["blocks"][0](x))
 
 
-def descend(settings: AdamWSettings | MuonSettings, folder: Path) -> Any:
+def descend(settings: AnyOptimizerSettings, folder: Path) -> Any:
     torch.manual_seed(0)
     model, x = TwoLayers(), torch.randn(8, 4)
     optimizers = build_optimizers(settings, model)
@@ -229,6 +235,7 @@ TABLE: list[Row] = [
     *rows(AdamWSettings, descend, ADAMW, learning_rate=0.2, betas=(0.5, 0.9), epsilon=0.1, weight_decay=0.5),
     *rows(MuonSettings, descend, MUON, learning_rate=0.2, momentum=0.5, weight_decay=0.5),
     *rows(MuonSettings, descend, MUON, rest={"learning_rate": 0.3}),
+    *rows(ScheduleFreeSettings, descend, ADAMW, learning_rate=0.2, betas=(0.5, 0.9), epsilon=0.1, weight_decay=0.5),
     *rows(LossSettings, weigh, {}, reconstruction={"l1": 2.0}, entropy={"weight": 1.0}, commitment=1.0, codebook=2.0),
     *rows(LossSettings, weigh, {}, kl=1.0, perceptual={"kind": "lpips"}),
     *rows(LossSettings, with_loss, {}, adversarial=PATCH, rate=RATE),

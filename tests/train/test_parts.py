@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from bsq.errors import MissingDependencyError, SettingsError
 from bsq.tokenizer import Tokenizer
 from bsq.train.ema import Ema, EmaSettings
 from bsq.train.objective import LossSettings, NestedSettings, TokenizerObjective, draw_kept
-from bsq.train.optimizers import AdamWSettings, MuonSettings, build_optimizers, set_learning_rate
+from bsq.train.optimizers import AdamWSettings, MuonSettings, ScheduleFreeSettings, build_optimizers, set_learning_rate
 from bsq.train.parallel import choose_parallel
 from bsq.train.schedule import RampSettings, ScheduleSettings, learning_rate_factor, ramped
 
@@ -104,6 +105,22 @@ def test_settings_reach_the_optimizers(tiny_tokenizer: Tokenizer) -> None:
     assert vectors["weight_decay"] == 0
     (muon, _) = build_optimizers(MuonSettings(momentum=0.8, weight_decay=0.3), tiny_tokenizer)
     assert (muon.param_groups[0]["momentum"], muon.param_groups[0]["weight_decay"]) == (0.8, 0.3)
+
+
+def test_schedule_free_descends_at_a_steady_rate(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("schedulefree")
+    torch.manual_seed(0)
+    target, model = torch.randn(8), nn.Linear(1, 8)
+    optimizers = build_optimizers(ScheduleFreeSettings(learning_rate=0.1, weight_decay=0.0), model)
+    for _ in range(200):
+        (model(torch.ones(1)) - target + 0.3 * torch.randn(8)).square().sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    assert (model(torch.ones(1)) - target).abs().max() < 0.15, "noise is averaged away without a falling rate"
+    monkeypatch.setitem(sys.modules, "schedulefree", None)
+    with pytest.raises(MissingDependencyError, match=r"bsq\[train\]"):
+        build_optimizers(ScheduleFreeSettings(), tiny_tokenizer)
 
 
 def test_muon_needs_a_newer_torch(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

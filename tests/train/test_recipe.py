@@ -113,6 +113,7 @@ def test_a_base_is_relative_to_its_recipe(recipe: Path) -> None:
         ("modle.patch=8", "modle"),
         ("batch=0", "batch"),
         ("batch=100", "less than one batch"),
+        ("optimizer={kind: schedule_free}", "needs schedule.floor=1"),
         ("data.crop=30", "data.crop=30"),
         ("micro_batch=3", "micro_batch=3"),
         ("nested.choices=[4,99]", "nested.choices"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from runs import MODEL, TRANSFORMER, losses, tiny
+from runs import MODEL, TRANSFORMER, assert_resumes_exactly, losses, tiny
 from safetensors.torch import load_file
 
 import bsq
@@ -94,6 +94,13 @@ def test_a_stop_signal_saves_first_and_resuming_is_exact(
     assert (result.model / "model.safetensors").is_file()
     assert run(tiny(pictures), out, Start.RESUME).end is End.FINISHED
     assert_same_run(out, whole)
+
+
+def test_schedule_free_resumes_exactly(pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("schedulefree")
+    recipe = tiny(pictures, optimizer={"kind": "schedule_free"}, schedule={"warm_up": 16, "floor": 1.0})
+    run(recipe, tmp_path / "whole")
+    assert_resumes_exactly(recipe, tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_resuming_an_older_checkpoint_rewrites_the_log(whole: Path, pictures: Path, tmp_path: Path) -> None:

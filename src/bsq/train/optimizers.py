@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
@@ -37,13 +37,26 @@ class MuonSettings(Settings):
     rest: AdamWSettings = AdamWSettings()
 
 
-OptimizerSettings = Annotated[AdamWSettings | MuonSettings, Field(discriminator="kind")]
+class ScheduleFreeSettings(Settings):
+    """AdamW that averages its weights as it goes, instead of letting its rate fall (arXiv:2405.15682): for runs whose
+    length is not known. Wants a `schedule` that only warms up. The twin of `ema` averages what gradients are taken at.
+    """
+
+    kind: Literal["schedule_free"] = "schedule_free"
+    learning_rate: PositiveFloat = 2.5e-3
+    betas: tuple[Annotated[float, Field(gt=0, lt=1)], Beta] = (0.9, 0.99)
+    epsilon: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 1e-4
 
 
-def build_optimizers(settings: AdamWSettings | MuonSettings, model: nn.Module) -> list[Optimizer]:
+AnyOptimizerSettings = AdamWSettings | MuonSettings | ScheduleFreeSettings
+OptimizerSettings = Annotated[AnyOptimizerSettings, Field(discriminator="kind")]
+
+
+def build_optimizers(settings: AnyOptimizerSettings, model: nn.Module) -> list[Optimizer]:
     """Optimizers over all trainable parameters of `model`; each group remembers its `base_rate`.
 
-    Raises MissingDependencyError for Muon with a torch older than 2.9.
+    Raises MissingDependencyError for Muon with a torch older than 2.9, and where schedulefree is not installed.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     match settings:
@@ -58,6 +71,8 @@ def build_optimizers(settings: AdamWSettings | MuonSettings, model: nn.Module) -
             hidden = [parameter for name, parameter in named if is_hidden_matrix(name, parameter)]
             rest = [parameter for name, parameter in named if not is_hidden_matrix(name, parameter)]
             optimizers = [muon(settings, hidden), adamw(settings.rest, rest)]
+        case ScheduleFreeSettings():
+            optimizers = [schedule_free(settings, [parameter for _, parameter in named])]
         case _:
             raise TypeError(f"no optimizer for {settings!r}")
     for optimizer in optimizers:
@@ -67,16 +82,38 @@ def build_optimizers(settings: AdamWSettings | MuonSettings, model: nn.Module) -
 
 
 def adamw(settings: AdamWSettings, parameters: list[nn.Parameter]) -> Optimizer:
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    groups = decaying_matrices(parameters, settings.weight_decay)
     # One pass over memory instead of one for each operation; not for parameters shared out among processes.
     fused = all(
         type(parameter) is nn.Parameter and parameter.device.type in ("cpu", "cuda") for parameter in parameters
     )
     return AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=fused or None)
+
+
+def schedule_free(settings: ScheduleFreeSettings, parameters: list[nn.Parameter]) -> Optimizer:
+    try:
+        from schedulefree import AdamWScheduleFree
+    except ImportError as error:
+        raise MissingDependencyError(
+            "optimizer.kind=schedule_free needs schedulefree: pip install 'bsq[train]', or choose adamw or muon"
+        ) from error
+    optimizer = AdamWScheduleFree(
+        decaying_matrices(parameters, settings.weight_decay),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.epsilon,
+    )
+    optimizer.train()  # for good: its other mode swaps the weights for their average, which `ema` does beside the model
+    return optimizer
+
+
+def decaying_matrices(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Groups of parameters: matrices with the decay, vectors without."""
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def muon(settings: MuonSettings, parameters: list[nn.Parameter]) -> Optimizer:

@@ -28,6 +28,8 @@ from bsq.quantizers.base import is_distributed
 from bsq.train.checkpoints import under
 
 Way = Literal["ddp", "fsdp"]
+COUNTED, COUNTERS = "group", ("k", "weight_sum", "lr_max")
+"""What schedulefree counts for a whole group of parameters, and what such counts are named with in a checkpoint."""
 
 
 def join_processes() -> Accelerator:
@@ -149,24 +151,35 @@ def restore_module(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str
 
 
 def optimizer_tensors(optimizer: Optimizer, prefix: str) -> dict[str, Tensor]:
-    """What an optimizer remembers of each parameter, whole, by name; learning rates follow from the schedule."""
+    """What an optimizer remembers of each parameter, whole, by name, and what it counts; learning rates follow from the
+    schedule.
+    """
     state = optimizer.state_dict()["state"]
-    return {
-        f"{prefix}{number}.{name}": whole(torch.as_tensor(value))
-        for number in state
-        for name, value in state[number].items()
+    remembered = {
+        f"{number}.{name}": whole(torch.as_tensor(v)) for number in state for name, v in state[number].items()
     }
+    counted = {
+        f"{COUNTED}{number}.{name}": torch.tensor(group[name], dtype=torch.float64)
+        for number, group in enumerate(optimizer.param_groups)
+        for name in COUNTERS
+        if name in group
+    }
+    return {f"{prefix}{name}": tensor for name, tensor in (remembered | counted).items()}
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
     """Mirror of `optimizer_tensors`."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
+    groups = [dict(group) for group in optimizer.state_dict()["param_groups"]]
     for name, full in under(tensors, prefix).items():
         number, _, field = name.partition(".")
+        if number.startswith(COUNTED):
+            groups[int(number.removeprefix(COUNTED))][field] = full.item()
+            continue
         like = parameters[int(number)]
         state.setdefault(int(number), {})[field] = part_of(full, like) if full.shape == like.shape else full
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], clip: float | None) -> float:

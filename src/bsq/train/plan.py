@@ -22,7 +22,7 @@ from bsq.prior.masked import MaskedPrior
 from bsq.tokenizer import Tokenizer
 from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.learners import choose_learners
-from bsq.train.optimizers import AdamWSettings, MuonSettings, is_hidden_matrix
+from bsq.train.optimizers import AdamWSettings, MuonSettings, ScheduleFreeSettings, is_hidden_matrix
 from bsq.train.recipe import Recipe
 from bsq.vit.transformer import Transformer
 
@@ -162,7 +162,7 @@ def copies(recipe: Recipe | GeneratorRecipe, name: str, parameter: nn.Parameter)
     if not parameter.requires_grad:
         return 2
     match recipe.optimizer:
-        case AdamWSettings():
+        case AdamWSettings() | ScheduleFreeSettings():
             return 5
         case MuonSettings():
             return 4 if is_hidden_matrix(name, parameter) else 5

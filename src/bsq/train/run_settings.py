@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bsq.settings import Settings
 from bsq.train.ema import EmaSettings
-from bsq.train.optimizers import AdamWSettings, OptimizerSettings
+from bsq.train.optimizers import AdamWSettings, OptimizerSettings, ScheduleFreeSettings
 from bsq.train.schedule import ScheduleSettings
 
 # YAML reads a bare off as false.
@@ -46,6 +46,8 @@ class RunSettings(Settings, ABC):
             raise ValueError(f"batch={self.batch} is not a multiple of micro_batch={self.micro_batch}")
         if self.pictures < self.batch:
             raise ValueError(f"pictures={self.pictures} is less than one batch of {self.batch}")
+        if isinstance(self.optimizer, ScheduleFreeSettings) and self.schedule.floor != 1:
+            raise ValueError("optimizer.kind=schedule_free keeps its rate: it needs schedule.floor=1")
         return self
 
     @property
