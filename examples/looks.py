@@ -1,0 +1,117 @@
+"""What the eye would find fault with, as figures: greys with a tint, colours that shift, seams, unreadable letters.
+
+    python examples/looks.py biscuit-s biscuit-s:perceptual --pictures kodak/ --bits 9 18 27 36
+
+What enters: models, and photographs to look for seams in. What leaves: a table, a row for each model and number of
+bits.
+
+- tint: a grey ramp of 256 pixels, 0 … 255; mean and largest distance, in levels, of a column's red and blue from its
+  green.
+- colour: 216 flat squares of 32 pixels, six levels of each channel; mean and largest error of a square's mean colour.
+- seams: mean step of the error between neighbouring pixels at the borders of windows, over that at the other borders
+  of patches; 1 is no seam.
+- letters: capitals, small letters and digits in Computer Modern Typewriter, black on white, at so many pixels; the
+  share whose reconstruction is nearer (in squared error) to the letter that was written than to any other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import string
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
+
+from bsq import Tokenizer, load
+from bsq.data.pictures import open_picture, to_pixels, to_uint8
+from bsq.data.stored import find_pictures
+
+FONT = Path(get_data_path()) / "fonts" / "ttf" / "cmtt10.ttf"
+LETTERS = string.ascii_letters + string.digits
+SIZES = 10, 12, 14, 16, 20
+WINDOW = 64
+PATCH = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--pictures", nargs="+", required=True, help="photographs: folders, tars, globs")
+    parser.add_argument("--count", type=int, default=8, help="at most so many of them")
+    parser.add_argument("--bits", nargs="+", type=int, default=[9, 18, 27, 36])
+    options = parser.parse_args()
+    photographs = [open_picture(one.read()) for one in find_pictures(options.pictures)[: options.count]]
+    print("| model | bits | tint: mean, largest | colour: mean, largest | seams |", *(f"{size} px |" for size in SIZES))
+    print("|---|---|---|---|---|" + "---|" * len(SIZES))
+    for name in options.models:
+        model = load(name)
+        for bits in options.bits:
+            print(f"| {name} | {bits} |", *faults(model, bits, photographs))
+
+
+def faults(model: Tokenizer, bits: int, photographs: list[np.ndarray]) -> list[str]:
+    """The cells of one row."""
+    errors = tint(model, bits), colour(model, bits)
+    cells = [f"{error.mean():.2f}, {error.max():.2f} |" for error in errors]
+    cells.append(f"{seams(model, bits, photographs):.2f} |")
+    return cells + [f"{legible(model, bits, size):.0%} |" for size in SIZES]
+
+
+def again(model: Tokenizer, picture: np.ndarray, bits: int) -> np.ndarray:
+    """The reconstruction of uint8 (H, W, 3), as floats in levels."""
+    with torch.no_grad():
+        return to_uint8(model.reconstruct(to_pixels(picture), bits)).astype(float)
+
+
+def tint(model: Tokenizer, bits: int) -> np.ndarray:
+    """Of each column of a grey ramp."""
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (256, 256, 3)).copy()
+    columns = again(model, ramp, bits).mean(axis=0)
+    return np.abs(columns[:, [0, 2]] - columns[:, [1]])
+
+
+def colour(model: Tokenizer, bits: int) -> np.ndarray:
+    """Of each square and channel, without the squares' rims."""
+    levels = np.linspace(0, 255, 6)
+    squares = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(12, 18, 3).round()
+    picture = squares.repeat(32, 0).repeat(32, 1).astype(np.uint8)
+    inner = again(model, picture, bits).reshape(12, 32, 18, 32, 3)[:, 8:-8, :, 8:-8]
+    return np.abs(inner.mean(axis=(1, 3)) - squares)
+
+
+def seams(model: Tokenizer, bits: int, photographs: list[np.ndarray]) -> float:
+    at_windows, elsewhere = [], []
+    for picture in photographs:
+        error = again(model, picture, bits) - picture
+        for axis in (0, 1):
+            steps = np.abs(np.diff(error, axis=axis)).mean(axis=(1 - axis, 2))
+            at = np.arange(1, len(steps) + 1)
+            at_windows.append(steps[at % WINDOW == 0])
+            elsewhere.append(steps[(at % PATCH == 0) & (at % WINDOW != 0)])
+    return float(np.concatenate(at_windows).mean() / np.concatenate(elsewhere).mean())
+
+
+def legible(model: Tokenizer, bits: int, size: int) -> float:
+    """Share of letters, each written in three places, that are nearest to themselves."""
+    font = ImageFont.truetype(str(FONT), size)
+    width, height = int(size * 0.8) + 1, int(size * 1.4)
+    wanted = np.stack([written(letter, font, width, height) for letter in LETTERS])
+    order = np.random.default_rng(0).permutation(np.tile(np.arange(len(LETTERS)), 3)).reshape(6, -1)
+    page = wanted[order].transpose(0, 2, 1, 3).reshape(6 * height, -1)
+    found = again(model, np.repeat(page[..., None], 3, axis=2), bits).mean(axis=2)
+    cells = found.reshape(6, height, -1, width).transpose(0, 2, 1, 3).reshape(-1, 1, height, width)
+    nearest = np.square(cells - wanted[None]).mean(axis=(2, 3)).argmin(axis=1)
+    return float((nearest == order.ravel()).mean())
+
+
+def written(letter: str, font: ImageFont.FreeTypeFont, width: int, height: int) -> np.ndarray:
+    picture = Image.new("L", (width, height), 255)
+    ImageDraw.Draw(picture).text((1, 1), letter, 0, font)
+    return np.asarray(picture)
+
+
+if __name__ == "__main__":
+    main()
