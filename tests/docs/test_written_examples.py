@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from fractions import Fraction
@@ -98,6 +100,11 @@ def test_commands_are_taken(page: Path, text: str) -> None:
                     assert not extra or extra in extras
             case ["python", "-m", "benchmarks", *names]:
                 assert all((ROOT / "benchmarks" / f"{name}.py").is_file() for name in names)
+            case ["python", script, *options] if script.startswith("examples/"):
+                told = subprocess.run(
+                    [sys.executable, ROOT / script, "--help"], check=True, capture_output=True, text=True
+                )
+                assert all(option in told.stdout for option in options if option.startswith("-"))
             case ["cat" | "curl", *_]:
                 pass
             case _:

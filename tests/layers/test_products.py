@@ -106,7 +106,7 @@ def test_a_row_has_the_same_bits_among_any_others(inner: int, dtype: torch.dtype
         finally:
             torch.set_num_threads(threads)
         layer.lay_out()
-        assert ready(layer.weight, layer.laid_out, torch.float32).is_mkldnn
+        assert ready(layer.weight, layer.laid_out, dtype).is_mkldnn
         assert torch.equal(layer(tokens), whole)
         assert torch.equal(layer(tokens[:1]), whole[:1])
 

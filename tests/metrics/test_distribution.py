@@ -85,7 +85,7 @@ def test_processes_send_what_they_measured() -> None:
     alone = measured(DistributionMeter(network), references, samples, 9)
     together = DistributionMeter(network)
     together.add_references(references)
-    with get_context("fork").Pool(2) as pool:
+    with get_context("spawn").Pool(2) as pool:  # a forked one may inherit a library's handler of SIGTERM, and never end
         for part in pool.map(squeezed, [samples[5:], samples[:5]]):
             together.samples.merge(pickle.loads(part))
     assert together.result().fid == pytest.approx(alone.result().fid, rel=1e-9)
