@@ -117,9 +117,11 @@ def read_outcome(kept: Path) -> Outcome | None:
 
 
 def stages_of(changes: list[str] | list[list[str]]) -> list[list[str]]:
-    """One stage, unless there are lists in the list."""
-    lists = [change for change in changes if isinstance(change, list)]
-    return lists or [[str(change) for change in changes]]
+    """One stage, unless there are lists in the list. Ends the program where there are both."""
+    stages = [change for change in changes if isinstance(change, list)]
+    if stages and len(stages) != len(changes):
+        raise SystemExit(f"a trial is a list of changes or of stages, not of both: {changes}")
+    return stages or [[str(change) for change in changes]]
 
 
 def long_enough(base: Path, settings: list[str], flops: float) -> list[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from runs import tiny
 
+from bsq.checkpoint import load
 from bsq.errors import SettingsError
 from bsq.losses.discriminators import PatchSettings, build_discriminator
 from bsq.train.plan import plan_run
-from bsq.train.recipe import load_recipe, merge, write_recipe
+from bsq.train.recipe import Recipe, load_recipe, merge, write_recipe
+from bsq.train.trainer import build_tokenizer
 
 FOLDER = Path(__file__).parent.parent.parent / "recipes"
 RECIPES = sorted(FOLDER.glob("**/*.yaml"))
@@ -33,6 +36,17 @@ def test_every_recipe_is_sound(path: Path) -> None:
     recipe = load_recipe(path, sources_for(path))
     assert path.parent.name != "paper" or "arXiv:" in path.read_text().splitlines()[0]
     assert recipe.steps > recipe.steps_in(recipe.log_every)
+
+
+OF_THE_BUNDLED = [path for path in RECIPES if re.fullmatch(r"biscuit-s(-(?!generator)\w+)?", path.stem)]
+
+
+@pytest.mark.parametrize("path", OF_THE_BUNDLED, ids=lambda path: path.stem)
+def test_recipes_of_the_bundled_model_go_on_from_it(path: Path) -> None:
+    recipe = load_recipe(path, [*sources_for(path), "initial=biscuit-s"])
+    assert isinstance(recipe, Recipe)
+    bundled, begun = load("biscuit-s"), build_tokenizer(recipe)
+    assert all(tensor.equal(bundled.state_dict()[name]) for name, tensor in begun.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 A model's folder may hold, beside model.safetensors, decoder-NAME.safetensors: the decoder's tensors, and in the file's
 metadata the `code_hash` of the codes they were trained on and the `decoder`'s own settings (JSON), which may be others
-than those in config.json: deeper, or wider.
+than those in config.json: deeper, or wider. Without any it is built as config.json says.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def with_decoder(tokenizer: Tokenizer, folder: Path, decoder: str) -> Tokenizer:
         raise CheckpointError(f"no decoder {decoder!r} in {folder.name}: there are {', '.join(decoders_in(folder))}")
     if read_fact(path, CODE_HASH) != tokenizer.code_hash:
         raise CheckpointError(f"{path} was trained on the codes of other weights and does not serve this tokenizer")
-    settings = tokenizer.settings.model_copy(update={"decoder": _settings(path)})
+    settings = tokenizer.settings.model_copy(update={"decoder": _settings(path) or tokenizer.settings.decoder})
     tensors = {name: tensor for name, tensor in tokenizer.state_dict().items() if not name.startswith("decoder.")}
     tensors |= {f"decoder.{name}": tensor for name, tensor in read_tensors(folder, path.name).items()}
     other = Tokenizer.of_weights(settings, tensors, path)
@@ -83,9 +83,10 @@ def with_decoder(tokenizer: Tokenizer, folder: Path, decoder: str) -> Tokenizer:
     return other
 
 
-def _settings(path: Path) -> TransformerSettings:
-    """How the decoder in that file is built."""
+def _settings(path: Path) -> TransformerSettings | None:
+    """How the decoder in that file is built, if it says so."""
+    told = read_fact(path, SETTINGS)
     try:
-        return TransformerSettings.model_validate_json(read_fact(path, SETTINGS) or "")
+        return None if told is None else TransformerSettings.model_validate_json(told)
     except ValidationError as error:
         raise CheckpointError(f"{path} does not say how its decoder is built: {error.errors()[0]['msg']}") from error
