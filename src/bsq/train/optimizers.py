@@ -13,6 +13,8 @@ from bsq.errors import MissingDependencyError
 from bsq.settings import Settings
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+COUNTERS = "k", "weight_sum", "lr_max"
+"""What schedulefree counts for a whole group of parameters, beside what it remembers of each."""
 
 
 class AdamWSettings(Settings):

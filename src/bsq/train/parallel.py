@@ -26,10 +26,11 @@ from bsq.generate.body import GeneratorBlock
 from bsq.layers.block import Block
 from bsq.quantizers.base import is_distributed
 from bsq.train.checkpoints import under
+from bsq.train.optimizers import COUNTERS
 
 Way = Literal["ddp", "fsdp"]
-COUNTED, COUNTERS = "group", ("k", "weight_sum", "lr_max")
-"""What schedulefree counts for a whole group of parameters, and what such counts are named with in a checkpoint."""
+COUNTED = "group"
+"""What an optimizer counts for a group of parameters is named with in a checkpoint."""
 
 
 def join_processes() -> Accelerator:
