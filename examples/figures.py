@@ -38,9 +38,8 @@ INK, FAINT, ACCENT = "#1c1c20", "#b9b6ae", "#bc4a3c"
 SHADES = ("#264653", "#2a8278", "#d69e2e", "#bc4a3c")
 REGIONS = ListedColormap(SHADES)
 MODELS = Path(bsq.__file__).parent / "models"
-LOGS = [
-    f"training{run}.jsonl" for run in ("-pictures", "-clips", "-dial", "-structure", "-colour", "")
-]  # one after another
+RUNS = "-pictures", "-clips", "-dial", "-structure", "-colour", ""  # one after another
+LOGS = [f"training{run}.jsonl" for run in RUNS]
 OTHER_CROPS = "training.jsonl"  # greys and drawn pictures among them: not to be compared with those of the runs before
 BESIDE = ("webp", "jpeg2000", "avif", "jpeg")
 

@@ -35,7 +35,8 @@ class CropSettings(Settings):
 @dataclass(frozen=True)
 class Cut:
     """A square of a picture: corner and side in the picture's own pixels, the side it is scaled to, mirrored or not,
-    without its colour or with it."""
+    without its colour or with it.
+    """
 
     top: float
     left: float
