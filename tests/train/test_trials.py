@@ -1,0 +1,86 @@
+"""examples/trials.py: trials of equal computation, in stages and from cosines; a finished one is not run again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import yaml
+
+from bsq.layers.patches import patchify
+from bsq.tokenizer import Tokenizer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+HALF = "model.{}={{width: 32, depth: 1, head_width: 32}}"
+TRIALS = {
+    "base": str(EXAMPLES.parent / "recipes" / "tiny.yaml"),
+    "rates": [6, 18],
+    "common": [HALF.format("encoder"), HALF.format("decoder"), "data.crop=32", "data.workers=0", "batch=8"],
+    "trials": {
+        "base": [],
+        "crops that grow": [["data.crop=16", "schedule.floor=1.0"], []],
+        "cosines": ["begin=cosines"],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def cosines() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("cosines", EXAMPLES / "cosines.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def attempt(trials: dict[str, object], pictures: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    out.mkdir(exist_ok=True)
+    (out / "trials.yaml").write_text(yaml.safe_dump(trials, sort_keys=False))
+    data = ["--data", pictures, "--evaluation", pictures, "--pictures", "2", "--crops", "64"]
+    command = [sys.executable, EXAMPLES / "trials.py", out / "trials.yaml", *data, "-o", out]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_stages_share_the_computation_and_go_on_from_one_another(pictures: Path, tmp_path: Path) -> None:
+    done = attempt(TRIALS, pictures, tmp_path)
+    assert done.returncode == 0, done.stderr
+    outcomes = {
+        name: json.loads((tmp_path / name / "outcome.json").read_text()) for name in ("base", "crops-that-grow")
+    }
+    assert outcomes["base"]["pictures"] == 64
+    assert outcomes["crops-that-grow"]["pictures"] == 4 * 32 + 32  # half the computation on a quarter of the pixels
+    first, second = (tmp_path / "crops-that-grow" / f"run-{stage}" for stage in (0, 1))
+    assert yaml.safe_load((second / "recipe.yaml").read_text())["initial"] == str(first / "model")
+    assert (tmp_path / "cosines" / "begin" / "model.safetensors").is_file()
+    when = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/outcome.json")}
+    assert attempt(TRIALS, pictures, tmp_path).returncode == 0
+    assert when == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/outcome.json")}
+
+
+def test_a_trial_of_changes_and_stages_is_refused(pictures: Path, tmp_path: Path) -> None:
+    done = attempt({**TRIALS, "trials": {"base": [], "both": ["batch=8", ["batch=4"]]}}, pictures, tmp_path)
+    assert done.returncode == 1
+    assert "not of both" in done.stderr
+
+
+def test_the_first_product_is_a_cosine_transform(cosines: ModuleType, tiny_tokenizer: Tokenizer) -> None:
+    basis = cosines.cosines(8)
+    assert torch.allclose(basis @ basis.T, torch.eye(192), atol=1e-5)
+    settings = tiny_tokenizer.settings
+    norms = [tiny_tokenizer.encoder.embed.weight.norm(), tiny_tokenizer.decoder.to_patches[-1].weight.norm()]
+    fresh = Tokenizer(settings)
+    fresh.load_state_dict(tiny_tokenizer.state_dict())
+    cosines.begin_with_cosines(fresh)
+    flat = patchify(torch.full((1, 3, 1, fresh.patch, fresh.patch), 0.5), fresh.patch)
+    coefficients = fresh.encoder.embed(flat).flatten().detach().abs()
+    assert coefficients.argmax() == 0
+    assert coefficients[1 : 3 * fresh.patch**2].max() < 1e-5 * coefficients[0], "a grey patch is its brightness alone"
+    again = [fresh.encoder.embed.weight.norm(), fresh.decoder.to_patches[-1].weight.norm()]
+    assert torch.allclose(torch.stack(again), torch.stack(norms), rtol=1e-3)
