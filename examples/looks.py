@@ -8,8 +8,8 @@ bits.
 - tint: a grey ramp of 256 pixels, 0 … 255; mean and largest distance, in levels, of a column's red and blue from its
   green.
 - colour: 216 flat squares of 32 pixels, six levels of each channel; mean and largest error of a square's mean colour.
-- seams: mean step of the error between neighbouring pixels at the borders of windows, over that at the other borders
-  of patches; 1 is no seam.
+- seams: mean step of the error between neighbouring pixels at the borders of the decoder's windows, over that at the
+  other borders of patches; 1 is no seam, and a decoder without windows has none.
 - letters: capitals, small letters and digits in Computer Modern Typewriter, black on white, at so many pixels; the
   share whose reconstruction is nearer (in squared error) to the letter that was written than to any other.
 """
@@ -28,12 +28,11 @@ from PIL import Image, ImageDraw, ImageFont
 from bsq import Tokenizer, load
 from bsq.data.pictures import open_picture, to_pixels, to_uint8
 from bsq.data.stored import find_pictures
+from bsq.layers.windows import WindowAttentionSettings
 
 FONT = Path(get_data_path()) / "fonts" / "ttf" / "cmtt10.ttf"
 LETTERS = string.ascii_letters + string.digits
 SIZES = 10, 12, 14, 16, 20
-WINDOW = 64
-PATCH = 8
 
 
 def main() -> None:
@@ -83,14 +82,19 @@ def colour(model: Tokenizer, bits: int) -> np.ndarray:
 
 
 def seams(model: Tokenizer, bits: int, photographs: list[np.ndarray]) -> float:
+    match model.settings.decoder.attention:
+        case WindowAttentionSettings(size=size):
+            window = size * model.patch
+        case _:
+            return 1.0
     at_windows, elsewhere = [], []
     for picture in photographs:
         error = again(model, picture, bits) - picture
         for axis in (0, 1):
             steps = np.abs(np.diff(error, axis=axis)).mean(axis=(1 - axis, 2))
             at = np.arange(1, len(steps) + 1)
-            at_windows.append(steps[at % WINDOW == 0])
-            elsewhere.append(steps[(at % PATCH == 0) & (at % WINDOW != 0)])
+            at_windows.append(steps[at % window == 0])
+            elsewhere.append(steps[(at % model.patch == 0) & (at % window != 0)])
     return float(np.concatenate(at_windows).mean() / np.concatenate(elsewhere).mean())
 
 
