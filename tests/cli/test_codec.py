@@ -416,6 +416,7 @@ def test_allocation_makes_no_larger_file(run: Run) -> None:
 def test_search_writes_a_file_like_any_other(run: Run) -> None:
     save_picture("a.png", picture(64, 64))
     done = run("encode", "a.png", "--verify", "--bits", "6", "--search", "2")
+    assert "6 bits a token, searched in 2 steps, " in done.stderr
     assert done.exit_code == 0
     assert run("decode", "a.bsq", "-o", "b.png").exit_code == 0
     done = run("encode", "a.png", "-f", "--bits", "6", "--search", "2", "--allocate")

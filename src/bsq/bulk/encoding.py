@@ -122,6 +122,7 @@ class Tally:
             self.faults.append(fault)
 
     def note(self, number: int, name: str, size: int, sha256: str) -> Note:
+        """What the shard `number`, written as `name` with `size` bytes, came to."""
         return Note(
             number=number,
             name=name,
@@ -185,6 +186,7 @@ def encode_batch(batch: list[Pending], bits: int | None, tokenizer: Tokenizer, t
 
 
 def row_of(pending: Pending, codes: Codes) -> TokenRow:
+    """One view and its codes (1, T, h, w, digits) as a row of a shard."""
     given, view = pending.given, pending.view
     _, frames, rows, columns, _ = codes.shape
     head = RowHead(

@@ -143,6 +143,7 @@ def wanted(name: str, kind: Kind) -> bool:
 
 
 def local_files(path: Path, kind: Kind) -> Iterator[File]:
+    """The files of a folder, one file, or those that a glob matches, sorted. Raises DataError where there is none."""
     if path.is_dir():
         yield from walk(path, "", kind)
     elif path.exists():
@@ -218,6 +219,7 @@ def listed(text: str, name: str) -> Iterator[File]:
 
 
 def remote_files(address: str, kind: Kind) -> Iterator[File]:
+    """The same of an address (s3://…). Raises DataError where nothing is there."""
     place = remote(address)
     try:
         with plain_errors(address):

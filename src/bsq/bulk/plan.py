@@ -136,6 +136,7 @@ def shards_of(units: Iterable[File | ContainerPiece], size: int) -> Iterator[tup
 
 
 def cut(unit: ContainerPiece, filling: Filling) -> Iterator[tuple[AnyPiece, ...]]:
+    """A container of many inputs in parts that fill shards; each shard as it becomes full."""
     first, count = 0, unit.count
     assert count is not None
     while first < count:
@@ -182,6 +183,7 @@ class Filling:
 def write_lines(
     shards: Iterable[tuple[AnyPiece, ...]], file: BinaryIO, listed: Callable[[int], None]
 ) -> Iterator[Line]:
+    """Write the pieces of each shard as a line of JSON; yields where each line lies. `listed` hears how many."""
     start = total = 0
     for number, pieces in enumerate(shards):
         data = PIECES.dump_json(pieces) + b"\n"

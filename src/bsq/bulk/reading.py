@@ -71,6 +71,7 @@ def reason_of(error: Exception) -> str:
 
 
 def read_files(piece: FilesPiece, settings: TokenizeSettings) -> Iterator[Input | Fault]:
+    """The files of a piece, or why one cannot be read."""
     for name, _ in piece.files:
         address = join(piece.root, name)
         try:
@@ -138,6 +139,7 @@ def read_tar(piece: TarPiece, settings: TokenizeSettings) -> Iterator[Taken]:
 
 
 def named(piece: TarPiece, members: Iterator[Taken]) -> Iterator[Input | Fault]:
+    """Members of a tar as inputs named after it; what breaks off becomes a fault for the rest."""
     count = 0
     with closing(members):  # type: ignore[type-var]
         try:
@@ -157,6 +159,7 @@ def unread(piece: ContainerPiece, count: int, error: Exception) -> Fault:
 
 
 def read_parquet(piece: ParquetPiece, settings: TokenizeSettings) -> Iterator[Input | Fault]:
+    """The cells of a piece of a Parquet file, or why one, or all that are left, cannot be read."""
     count = 0
     wanted = piece.count
     try:

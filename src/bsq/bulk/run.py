@@ -150,6 +150,7 @@ def meaning_of(tokenizer: Tokenizer, settings: TokenizeSettings) -> Meaning:
 
 
 def missing_lines(planned: Planned, store: Store, faulty: Faulty) -> list[Line]:
+    """The shards that are not yet written whole; with RETRY also those with failed inputs."""
     notes, shards = store.names(DONE_FOLDER), store.names()
     missing = []
     for line in planned.lines:

@@ -131,6 +131,7 @@ class Cluster:
 
 
 def import_ray() -> ModuleType:
+    """Ray, told to be quiet. Raises MissingDependencyError."""
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
         os.environ.setdefault(name, "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's own actors make it warn of what we see to

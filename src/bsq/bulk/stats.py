@@ -101,7 +101,7 @@ def measure(summary: Summary, place: str, workers: Workers) -> Stats:
 
 
 def stats_of(summary: Summary, use: CodeUse) -> Stats:
-
+    """A finished run and how its codes are used, in figures for stats.json."""
     width = sum(map(digit_bits, use.radices))
     return Stats(
         inputs=summary.inputs,

@@ -49,6 +49,7 @@ def views_of(given: Input, settings: TokenizeSettings, group: int) -> Iterator[V
 
 
 def video_views(given: Input, settings: TokenizeSettings, group: int) -> Iterator[View]:
+    """Views of each `group` frames in a row; the last may have fewer."""
     wanted = settings.frames
     rate = None if wanted.frame_rate is None else Fraction(wanted.frame_rate).limit_denominator(100_000)
     with open_video(given.data, settings.max_pixels) as video:
@@ -66,6 +67,7 @@ def cut_views(frames: list[np.ndarray], start: int, key: str, settings: ViewSett
 
 
 def one_view(picture: np.ndarray, key: str, number: int, settings: ViewSettings) -> np.ndarray:
+    """View `number` of a picture (H, W, 3): 0 is the middle, further ones are drawn by the key and the seed."""
     if settings.size is None:
         return picture
     if settings.crop == "none":

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bsq.cli.bench import Output, bench, counting, tell_skipped
-from bsq.cli.codec import PriorChoice
 from bsq.cli.failures import say
+from bsq.cli.options import PriorChoice
 
 if TYPE_CHECKING:
     from rich.table import Table

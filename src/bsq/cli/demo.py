@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from bsq.cli.codec import choose_device
 from bsq.cli.failures import INTERRUPTED, debugging, say
+from bsq.cli.options import choose_device
 
 if TYPE_CHECKING:
     from bsq.tokenizer import Tokenizer

@@ -254,6 +254,7 @@ def measure(
     output: Path,
     form: Form,
 ) -> None:
+    """Measure what was asked and write the report to the folder `output`."""
     from bsq.evaluate import lines
     from bsq.evaluate.protocols import OF_CLIPS, chosen_protocol
     from bsq.evaluate.run import evaluate as run
@@ -270,6 +271,7 @@ def measure(
 
 
 def published_lines(compare: Compare, form: Form, protocol: Protocol) -> tuple[Line, ...]:
+    """The published rows beside ours, if they are wanted."""
     from bsq.evaluate.published import published_beside
 
     match compare:

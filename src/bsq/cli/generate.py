@@ -101,7 +101,7 @@ def generate(
     import numpy as np
 
     from bsq.checkpoint import load
-    from bsq.cli.codec import choose_device
+    from bsq.cli.options import choose_device
     from bsq.generate.classes import class_number
     from bsq.generate.edit import Editor
     from bsq.generate.folder import load_generator
@@ -209,6 +209,7 @@ def edited(
     number: int | None,
     draw: tuple[int, int],
 ) -> np.ndarray:
+    """A picture with a part made anew, (N, H, W, 3). Raises SettingsError unless exactly one way is chosen."""
     import torch
 
     from bsq.data.pictures import open_picture, to_pixels
@@ -234,6 +235,7 @@ def edited(
 
 
 def repaired(editor: Editor, damaged: Path, number: int | None, seed: int) -> np.ndarray:
+    """What a damaged stream held, the rest made anew, (N, H, W, 3)."""
     from bsq.cli.plan import read
     from bsq.codec.shelf import priors_for
     from bsq.codec.stream import check_tokenizer, read_available

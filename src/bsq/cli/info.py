@@ -96,6 +96,7 @@ def info(
 
 
 def facts(name: str, parts: StreamParts) -> Facts:
+    """What `bsq info` tells of one file."""
     stream = parts.info
     pixels = stream.width * stream.height * stream.frames
     return Facts(

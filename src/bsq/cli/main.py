@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from bsq import __version__
-from bsq.cli import bench_video, codec, convert, demo, evaluate, examples, export, generate, info, tokenize, train
+from bsq.cli import (
+    bench_video,
+    convert,
+    decode,
+    demo,
+    encode,
+    evaluate,
+    examples,
+    export,
+    generate,
+    info,
+    tokenize,
+    train,
+)
 from bsq.cli.failures import Verbs
 from bsq.cli.waiting import sleep_soon
 
@@ -55,8 +68,8 @@ def options(
     pass
 
 
-app.command("encode", epilog=examples.ENCODE_EPILOG)(codec.encode)
-app.command("decode", epilog=examples.DECODE_EPILOG)(codec.decode)
+app.command("encode", epilog=examples.ENCODE_EPILOG)(encode.encode)
+app.command("decode", epilog=examples.DECODE_EPILOG)(decode.decode)
 app.command("info", epilog=info.EPILOG)(info.info)
 app.command("tokenize", epilog=tokenize.EPILOG)(tokenize.tokenize)
 app.command("train", epilog=train.EPILOG)(train.train)

@@ -147,6 +147,8 @@ def names_a_file(output: str, sources: list[str]) -> bool:
 
 
 def name_all(found: list[Found], output: str | None, naming: Naming) -> Iterator[tuple[Found, Path]]:
+    """Each input and the name of its result. Raises SettingsError where two results would have one name."""
+
     def place(item: Found, rename: Renaming) -> Path:
         assert isinstance(item.place, Path)
         if is_folder(item.place):

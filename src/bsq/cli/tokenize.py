@@ -139,6 +139,7 @@ def tokenize(
 
 
 def chosen_device(device: Device) -> str:
+    """cpu or cuda; auto is cuda where there is one."""
     import torch
 
     match device:
@@ -173,6 +174,7 @@ def broken_off() -> Iterator[None]:
 
 
 def tell(summary: Summary, place: str, settings: TokenizeSettings, progress: Progress) -> None:
+    """Say what the folder holds now, how fast it went and what failed."""
     index = summary.index
     say(
         f"{place} holds {index.rows:,} rows of {summary.inputs - summary.faults:,} {settings.inputs} in "
@@ -229,6 +231,7 @@ class Progress:
         self._bar.reset(self._task, total=plan.inputs, completed=inputs, description=f"0 {self._noun}/s")
 
     def wrote(self, note: Note) -> None:
+        """One more shard is whole."""
         self._done += note.inputs
         now = time.perf_counter()
         rate = self._done / max(now - self._start, 1e-9)

@@ -115,6 +115,7 @@ class RawChunkReader:
         self._position = 0  # in bits
 
     def read(self, question: Question, radix: int) -> np.ndarray:
+        """Digits (n,) of the tokens asked for; fewer where the stream breaks off. Raises DamagedStreamError."""
         width, count = digit_bits(radix), len(question.tokens)
         start, there = self._position, 8 * len(self._octets)
         if start + count * width > there:

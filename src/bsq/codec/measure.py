@@ -79,6 +79,7 @@ def holds_video(file: BinaryIO) -> bool:
 
 
 def measure(head: Head, chunks: tuple[Chunk, ...], payload: int, walk: ChunkWalk, total: int) -> StreamParts:
+    """What each part of a stream takes of its `total` bytes."""
     header = head.header
     return StreamParts(
         info=header.info,

@@ -124,6 +124,7 @@ def import_datasets() -> ModuleType:
 
 
 def load(library: ModuleType, settings: HuggingFaceSettings) -> Any:
+    """The data set, from a folder that was saved or from the hub, as the library's own kind."""
     folder = Path(settings.path).expanduser()
     if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
         table = library.load_from_disk(str(folder))

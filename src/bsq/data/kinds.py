@@ -49,6 +49,7 @@ def is_video(file: BinaryIO, name: str = "") -> bool:
 
 
 def is_animated(file: BinaryIO) -> bool:
+    """Whether Pillow finds several frames; the file is left at its beginning."""
     try:
         with Image.open(file) as image:
             return bool(getattr(image, "is_animated", False))

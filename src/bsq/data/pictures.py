@@ -156,6 +156,7 @@ def name_of(source: Source, nameless: str = "the picture") -> str:
 
 
 def read_bytes(source: Source) -> bytes:
+    """All of a file, by path or open, or the bytes themselves. Raises MediaError."""
     if isinstance(source, bytes):
         return source
     if not isinstance(source, str | os.PathLike) and not hasattr(source, "read"):
@@ -184,6 +185,7 @@ def lifted_bomb_check() -> Iterator[None]:
 
 
 def check_size(size: tuple[int, int], limit: int) -> None:
+    """Raises MediaError for no pixels, LimitError for more than `limit`, of (width, height)."""
     width, height = size
     if width < 1 or height < 1:
         raise MediaError(f"has no pixels: {width}×{height}")

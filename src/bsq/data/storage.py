@@ -65,6 +65,7 @@ class LocalStore:
         self.folder, self.place = folder, str(folder)
 
     def names(self, folder: str = "") -> set[str]:
+        """Files directly in `folder`; none where it is missing. Raises DataError."""
         try:
             with os.scandir(self.folder / folder) as entries:
                 return {entry.name for entry in entries if entry.is_file()}
@@ -101,6 +102,7 @@ class RemoteStore:
         self.place, self._files, self._root = place.rstrip("/"), root.files, root.path.rstrip("/")
 
     def names(self, folder: str = "") -> set[str]:
+        """Files directly in `folder`; none where it is missing. Raises DataError."""
         self._files.invalidate_cache()
         try:
             with plain_errors(self.place):
@@ -135,6 +137,7 @@ class RemoteStore:
 
     @contextmanager
     def drafting(self, name: str) -> Iterator[BinaryIO]:
+        """A file that is sent when the block ends without an error. Raises MediaError."""
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as draft:
             yield cast(BinaryIO, draft)
             draft.seek(0)

@@ -146,6 +146,7 @@ def token_row(head: RowHead, data: bytes, meaning: Meaning) -> TokenRow:
 
 
 def import_pyarrow() -> tuple[ModuleType, ModuleType]:
+    """pyarrow and its Parquet. Raises MissingDependencyError."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -209,6 +210,7 @@ class ParquetRows:
 
 
 def read_parquet(file: BinaryIO) -> ParquetRows:
+    """A shard. Raises DataError where it is none of ours."""
     arrow, parquet = import_pyarrow()
     table = parquet.read_table(arrow.BufferReader(file.read()), use_threads=False)
     metadata = table.schema.metadata or {}
@@ -256,6 +258,7 @@ class TarRows:
 
 
 def read_tar(file: BinaryIO) -> TarRows:
+    """A shard. Raises DataError where it is none of ours."""
     bits: dict[str, bytes] = {}
     heads: dict[str, RowHead] = {}
     meaning: Meaning | None = None

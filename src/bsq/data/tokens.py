@@ -145,6 +145,7 @@ class TokenDataset(Dataset[TokenSample]):
         )
 
     def collate(self, samples: Sequence[TokenSample]) -> TokenBatch:
+        """Samples as a batch, (B, T, h, w, digits). Raises ShapeError for grids that differ."""
         shapes = {tuple(sample.digits.shape) for sample in samples}
         if len(shapes) > 1:
             raise ShapeError(
@@ -221,6 +222,7 @@ class Epoch:
 
     @staticmethod
     def of(index: Index, seed: int, epoch: int, rank: int, ranks: int) -> Epoch:
+        """Which rows rank `rank` of `ranks` reads in this epoch: shards in an order drawn by seed and epoch."""
         first, last = share_of(index.rows, rank, ranks)
         runs, start = [], 0
         for number in np.random.default_rng((seed, SHARDS, epoch)).permutation(len(index.shards)).tolist():

@@ -37,6 +37,7 @@ class Turn:
         return (width, height) if self.transposed else (height, width)
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
+        """(H, W, 3) turned, as a copy of its own."""
         if self.transposed:
             picture = picture.swapaxes(0, 1)
         if self.left_right:

@@ -121,6 +121,7 @@ class Meter(Wrapped):
     costs: list[np.ndarray] = field(default_factory=list)  # (T, h, w) of each group
 
     def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
+        """The inner prior's conversation, while each token's code length in bits is summed up in `costs`."""
         spent = np.zeros(grid.tokens)
         self.costs.append(spent.reshape(grid.frames, grid.height, grid.width))
         conversation = self.inner.converse(grid, radices)

@@ -81,6 +81,7 @@ class Handlers:
         return opened, told_stream(opened.name, opened.parts), 100
 
     def look(self, opened: Opened | None, percent: float) -> tuple[Any, ...]:
+        """The page after the slider moved: what decodes of the first `percent` of the file."""
         gr = import_gradio()
         if opened is None:
             return (gr.skip(),) * 4

@@ -42,6 +42,7 @@ def generation_report(measured: Generation, beside: tuple[Line, ...] = ()) -> Re
 
 
 def set_line(one: SetScores, features: str) -> Line:
+    """One set of samples as a row of the table."""
     scores = one.scores
     score, manifold = scores.inception_score, scores.precision_recall
     label = scores.label
@@ -58,6 +59,7 @@ def set_line(one: SetScores, features: str) -> Line:
 
 
 def notes(measured: Generation, has_published: bool) -> tuple[str, ...]:
+    """What stands below the table: protocol, features, samples, what was left out."""
     protocol, first = measured.settings.protocol, measured.sets[0].scores
     told = [
         f"Protocol {protocol.name}: {protocol.remarks or 'pictures as given'}; all pictures rounded to 8 bits.",

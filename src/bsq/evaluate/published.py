@@ -109,6 +109,7 @@ def published_beside(form: Form, protocol: Protocol) -> tuple[Line, ...]:
 
 
 def tables_of(form: Form) -> tuple[PublishedTable, ...]:
+    """The published tables that a form of report can stand beside."""
     match form:
         case Form.RECONSTRUCTION:
             return ("imagenet-256", "imagenet-128-quantizers")

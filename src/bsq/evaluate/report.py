@@ -47,6 +47,7 @@ def cells(report: Report) -> list[tuple[str, ...]]:
 
 
 def cell(value: float | None, measure: Measure) -> str:
+    """A figure as the table shows it, with the measure's places; – for none, ∞ for infinite."""
     match value:
         case None:
             return "–"
@@ -75,6 +76,7 @@ def markdown(report: Report) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
+    """The report for a machine, with all digits."""
     return {
         "title": report.title,
         "lines": [

@@ -122,6 +122,7 @@ class OpenedWork:
 
 
 def results(bench: Bench, share: Share, speeds: dict[str, Speed]) -> tuple[SystemResult, ...]:
+    """What each system came to, from what all processes measured."""
     tallies = share.tallies
     return tuple(
         SystemResult(

@@ -47,6 +47,7 @@ def stacked(blocks: list[Image.Image]) -> bytes | None:
 
 
 def tiles(evaluation: Evaluation, number: int) -> list[Tile]:
+    """The original and what each system made of it, with a line below each."""
     original = evaluation.shown[number]
     height, width, _ = original.shape
     made = [Tile(original, evaluation.names[number], f"original, {width} by {height}")]

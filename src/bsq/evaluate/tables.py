@@ -155,6 +155,7 @@ def notes(evaluation: Evaluation, has_published: bool) -> tuple[str, ...]:
 
 
 def steps(settings: EvaluationSettings) -> list[str]:
+    """For reports: what is done to a sample before and after a system sees it."""
     protocol = settings.protocol
     told = []
     if settings.kind is Kind.VIDEOS:
@@ -188,6 +189,7 @@ def over_their_rate(evaluation: Evaluation) -> list[str]:
 
 
 def speed_words(evaluation: Evaluation) -> list[str]:
+    """For reports: how speed was measured; nothing if it was not."""
     speed = next((one.speed for one in evaluation.systems if one.speed is not None), None)
     if speed is None:
         return []

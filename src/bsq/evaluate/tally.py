@@ -68,6 +68,7 @@ class Tally:
         self.shown: dict[int, np.ndarray] = {}
 
     def add(self, sample: Measured) -> None:
+        """Count one more sample."""
         self._quality.merge(sample.quality)
         self._similarity_3 += sample.similarity_3
         self._rates.append(sample.bits / sample.pixels)

@@ -159,6 +159,7 @@ def open_programs(folder: Path) -> tuple[Program, Program]:
 
 
 def open_program(path: Path, format: Format) -> Program:
+    """The exported file as a function of tensors. Raises MissingDependencyError for ONNX without its runtime."""
     match format:
         case Format.torch_export:
             return torch.no_grad()(torch.export.load(path).module())
@@ -231,6 +232,7 @@ def trace_one(network: nn.Module, given: Tensor, open_axes: dict[int, Any]) -> E
 
 
 def save(program: ExportedProgram, path: Path, format: Format, given: str, made: str) -> None:
+    """Write the program; `given` and `made` name its input and output in ONNX."""
     match format:
         case Format.torch_export:
             torch.export.save(program, path)

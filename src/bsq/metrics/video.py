@@ -50,6 +50,7 @@ class I3DNetwork:
         self.label = label_of(self.weights_sha256, scripts.I3D)
 
     def clips(self, pixels: Tensor) -> Features:
+        """Features of clips (N, 3, T, H, W) in [-1, 1]. Raises ShapeError for clips too short for I3D."""
         if pixels.shape[2] < I3D_LEAST_FRAMES:
             raise ShapeError(f"I3D needs clips of at least {I3D_LEAST_FRAMES} frames, got {pixels.shape[2]}")
         scaled = ((pixels.double() + 1) * (PEAK / 2)).to(self._device, torch.float32)

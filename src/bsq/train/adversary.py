@@ -137,6 +137,7 @@ def build_adversary(
     clip: float | None,
     accelerator: Accelerator,
 ) -> Adversary | NoAdversary:
+    """The discriminator and its optimizer, or their absence."""
     match settings:
         case NoAdversarialSettings():
             return NoAdversary()

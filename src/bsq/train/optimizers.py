@@ -93,6 +93,7 @@ def adamw(settings: AdamWSettings, parameters: list[nn.Parameter]) -> Optimizer:
 
 
 def schedule_free(settings: ScheduleFreeSettings, parameters: list[nn.Parameter]) -> Optimizer:
+    """Schedule-free AdamW (arXiv 2405.15682). Raises MissingDependencyError."""
     try:
         from schedulefree import AdamWScheduleFree
     except ImportError as error:

@@ -98,6 +98,7 @@ def plan_generator(recipe: GeneratorRecipe, processes: int) -> Plan:
 
 
 def plan_tokenizer(recipe: Recipe, processes: int) -> Plan:
+    """What training by the recipe takes, without doing it: the model exists as shapes alone."""
     with torch.device("meta"):
         tokenizer = Tokenizer(recipe.model).train()
     choose_learners(tokenizer, recipe)

@@ -145,6 +145,7 @@ class Tally:
             self._three += ms_ssim_3(again, pixels).tolist()
 
     def row(self) -> AblationRow:
+        """The means over all clips so far."""
         return AblationRow(
             model=shown_name(self.name),
             sees=sees(self._model),

@@ -112,6 +112,7 @@ def summary(report: VideoReport) -> str:
 
 
 def remarks(report: VideoReport) -> list[str]:
+    """What stands below the table: rates, exceptions, clips left out."""
     own = {one.target: one.quality for one in report.streams if one.codec == report.anchor}
     told = ", ".join(f"{own[target]:g}" for target in sorted(own))
     lines = [f"Rates: those of {report.labels[report.anchor]} at {told} bits a code.", *report.notes]
@@ -137,6 +138,7 @@ def markdown(report: VideoReport) -> str:
 
 
 def as_json(report: VideoReport) -> dict[str, Any]:
+    """All that the report knows, for a machine: settings, versions, points, streams."""
     return {
         "settings": report.settings.for_reports(),
         "protocol": PROTOCOL,

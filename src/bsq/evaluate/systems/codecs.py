@@ -207,6 +207,7 @@ def quality_words(quality: float) -> str:
 
 
 def words(aim: Aim) -> str:
+    """For reports: what a codec is made to aim at."""
     match aim:
         case AtQuality(quality):
             return quality_words(quality)
