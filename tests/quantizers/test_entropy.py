@@ -9,12 +9,13 @@ import torch.multiprocessing as mp
 from bsq.errors import SettingsError
 from bsq.quantizers.bsq import to_sphere
 from bsq.quantizers.entropy import (
-    bit_deficit,
     entropy_objective,
     enumerated_entropy,
     grouped_entropy,
+    lean_deficit,
     per_bit_entropy,
     soft_deficit_,
+    sum_of_logs,
     wide_soft_deficit,
 )
 from bsq.quantizers.vq import VQ, VqSettings
@@ -101,7 +102,12 @@ def test_deficits():
     t = torch.linspace(-1, 1, 401, dtype=torch.float64)
     p = (1 + t) / 2
     wanted = math.log(2) - torch.special.entr(p) - torch.special.entr(1 - p)
-    torch.testing.assert_close(bit_deficit(t), wanted, atol=1e-6, rtol=1e-6)
+    for one, deficit in zip(t, wanted, strict=True):
+        assert lean_deficit(one[None])[0].item() == pytest.approx(deficit.item(), rel=1e-6, abs=1e-6)
+    total, slope = lean_deficit(t)
+    assert total.item() == pytest.approx(wanted.sum().item(), rel=1e-6)
+    assert slope.isfinite().all()
+    torch.testing.assert_close(slope[1:-1], torch.atanh(t[1:-1]))
     for y in (1e-4, 1e-2, 0.3, 0.9):
         z = torch.tensor([y])
         exact = y * math.tanh(y) - math.log(math.cosh(y))
@@ -113,6 +119,13 @@ def test_deficits():
         assert wide_soft_deficit(z, 1.0).item() == pytest.approx(exact, rel=1e-5)
     far = torch.tensor([5.0, -20.0, 1e30])
     assert wide_soft_deficit(far, 1.0).item() == pytest.approx(3 * math.log(2) - 4.994e-4, abs=2e-6)
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+@pytest.mark.parametrize("size", [0.9, 1e-3, 1e-9])
+def test_logarithms_of_products_are_as_accurate_as_one_by_one(count: int, size: float):
+    x = -size * torch.linspace(1, 0.5, count)
+    assert sum_of_logs(x).item() == pytest.approx(torch.log1p(x.double()).sum().item(), rel=1e-6)
 
 
 def test_the_gradient_is_that_of_the_definition():
