@@ -35,17 +35,17 @@ def bundle(what: str, run: Path, name: str) -> Path:
             shutil.copy(run / "model" / CONFIG_FILE, folder / CONFIG_FILE)
             load(folder)
         case "decoder" if decoder:
-            made, log = (
-                save_decoder(load(run / "model"), folder, decoder, torch.float16),
-                folder / f"training-{decoder}.jsonl",
-            )
+            trained = load(run / "model")
+            if trained.code_hash != load(name).code_hash:
+                sys.exit(f"{run} was trained on other codes than those of {name}")
+            made, log = save_decoder(trained, folder, decoder, torch.float16), folder / f"training-{decoder}.jsonl"
             load(f"{name}:{decoder}")
         case "generator":
             made, log = folder / BUNDLED, folder / BUNDLED / "training.jsonl"
-            trained = load_generator(run / "model")
-            trained.check(load(name))
-            card = trained.card.model_copy(update={"tokenizer": name})
-            save_generator(made, trained.network, card, torch.float16)
+            generator = load_generator(run / "model")
+            generator.check(load(name))
+            card = generator.card.model_copy(update={"tokenizer": name})
+            save_generator(made, generator.network, card, torch.float16)
             load_generator(name)
         case _:
             sys.exit(f"cannot bundle {what!r}: there are model, decoder:NAME and generator")

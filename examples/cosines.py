@@ -25,8 +25,7 @@ def begin_with_cosines(tokenizer: Tokenizer) -> None:
     basis = cosines(tokenizer.patch)
     for rows in (first, last.t()):
         few = basis[: len(rows)]
-        few *= rows[: len(few)].norm() / few.norm()
-        rows[: len(few)] = few
+        rows[: len(few)] = few * (rows[: len(few)].norm() / few.norm())
 
 
 def cosines(patch: int) -> Tensor:

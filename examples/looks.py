@@ -8,8 +8,9 @@ bits.
 - tint: a grey ramp of 256 pixels, 0 … 255; mean and largest distance, in levels, of a column's red and blue from its
   green.
 - colour: 216 flat squares of 32 pixels, six levels of each channel; mean and largest error of a square's mean colour.
-- seams: mean step of the error between neighbouring pixels at the borders of the decoder's windows, over that at the
-  other borders of patches; 1 is no seam, and a decoder without windows has none.
+- seams: mean step of the error between neighbouring pixels at the borders of the decoder's windows, which lie half a
+  window further in every other block, over that at the other borders of patches; 1 is no seam. A decoder without
+  windows has none; pictures smaller than a window show none.
 - letters: capitals, small letters and digits in Computer Modern Typewriter, black on white, at so many pixels; the
   share whose reconstruction is nearer (in squared error) to the letter that was written than to any other.
 """
@@ -84,7 +85,7 @@ def colour(model: Tokenizer, bits: int) -> np.ndarray:
 def seams(model: Tokenizer, bits: int, photographs: list[np.ndarray]) -> float:
     match model.settings.decoder.attention:
         case WindowAttentionSettings(size=size):
-            window = size * model.patch
+            window = size // 2 * model.patch  # whole windows and, in every other block, half of one
         case _:
             return 1.0
     at_windows, elsewhere = [], []
@@ -95,7 +96,8 @@ def seams(model: Tokenizer, bits: int, photographs: list[np.ndarray]) -> float:
             at = np.arange(1, len(steps) + 1)
             at_windows.append(steps[at % window == 0])
             elsewhere.append(steps[(at % model.patch == 0) & (at % window != 0)])
-    return float(np.concatenate(at_windows).mean() / np.concatenate(elsewhere).mean())
+    borders = np.concatenate(at_windows)
+    return float(borders.mean() / np.concatenate(elsewhere).mean()) if len(borders) else 1.0
 
 
 def legible(model: Tokenizer, bits: int, size: int) -> float:

@@ -2,10 +2,10 @@
 
     python examples/trials.py examples/trials.yaml --data photos/ --evaluation held-out/ -o out/trials
 
-The first trial sees --crops crops, each other one as many as take the same FLOPs. A trial may have stages, each a list
-of changes; they share the FLOPs, and each goes on from the one before. Among changes, begin=cosines is for
-`cosines.begin_with_cosines`. A trial that is finished is not run again unless its settings or what it is measured on
-have changed; one that was stopped is begun anew.
+The first trial sees --crops crops, each other one as many as take the same FLOPs, so that none may choose `pictures` or
+`schedule.warm_up`. A trial may have stages, each a list of changes; they share the FLOPs, and each goes on from the one
+before. Among the changes of the first, begin=cosines is for `cosines.begin_with_cosines`. A trial that is finished is
+not run again unless its recipe or what it is measured on have changed; one that was stopped is begun anew.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from bsq.train import End, Recipe, RunResult, load_recipe, plan_run, run
 
 CONSOLE = Console(highlight=False)
 COSINES = "begin=cosines"
+OUTCOME = "outcome.json"
+COMPUTED = "pictures=", "schedule.warm_up="
+MARK = "trial.txt"  # of a folder that is a trial's, and may be emptied
 
 
 @dataclass(frozen=True)
@@ -64,18 +67,19 @@ def main() -> None:
     ]
     references = [to_pixels(open_picture(one.read())) for one in find_pictures(options.evaluation)[: options.pictures]]
     measured = [f"measured on {options.evaluation}, {len(references)} pictures, at {content['rates']} bits"]
-    flops = options.crops * plan_run(recipe_of(base, common)).flops
     folders = folders_of(content["trials"])
+    (first, *_), *_ = map(stages_of, content["trials"].values())
+    flops = options.crops * plan_run(recipe_of(base, [*common, *first])).flops
     outcomes: list[Outcome] = []
     for trial, changes in content["trials"].items():
-        kept = options.output / folders[trial] / "outcome.json"
+        kept = options.output / folders[trial] / OUTCOME
         stages = stages_of(changes)
         settings = [long_enough(base, [*common, *stage], flops / len(stages)) for stage in stages]
-        asked = [*itertools.chain(*settings), *measured]
+        asked = [f"{recipe_of(base, stage)!r}" for stage in settings] + changes_of_weights(settings) + measured
         outcome = read_outcome(kept)
         if outcome is None or outcome.asked != asked:
             CONSOLE.rule(trial)
-            shutil.rmtree(kept.parent, ignore_errors=True)
+            empty(kept.parent)
             outcome = attempt(trial, base, settings, references, content["rates"], kept.parent)
             outcome = replace(outcome, asked=asked)
             kept.write_text(json.dumps(asdict(outcome)) + "\n")
@@ -102,10 +106,21 @@ def folders_of(trials: Iterable[str]) -> dict[str, str]:
     folders: dict[str, str] = {}
     for trial in trials:
         folder = re.sub(r"[^\w.]+", "-", trial)
+        if not folder.strip("."):
+            raise SystemExit(f"{trial!r} is no name for a trial")
         if folder in folders.values():
             raise SystemExit(f"two trials would be kept in the folder {folder!r}; name {trial!r} otherwise")
         folders[trial] = folder
     return folders
+
+
+def empty(folder: Path) -> None:
+    """Make the folder of a trial that begins. Ends the program where somebody else's files are."""
+    if folder.exists() and any(folder.iterdir()) and not ((folder / MARK).is_file() or (folder / OUTCOME).is_file()):
+        raise SystemExit(f"{folder} holds something else than a trial; choose another -o")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARK).write_text("A trial of examples/trials.py; it may be removed.\n")
 
 
 def read_outcome(kept: Path) -> Outcome | None:
@@ -117,11 +132,22 @@ def read_outcome(kept: Path) -> Outcome | None:
 
 
 def stages_of(changes: list[str] | list[list[str]]) -> list[list[str]]:
-    """One stage, unless there are lists in the list. Ends the program where there are both."""
+    """One stage, unless there are lists in the list. Ends the program where there are both, or what does nothing."""
     stages = [change for change in changes if isinstance(change, list)]
     if stages and len(stages) != len(changes):
         raise SystemExit(f"a trial is a list of changes or of stages, not of both: {changes}")
-    return stages or [[str(change) for change in changes]]
+    stages = stages or [[str(change) for change in changes]]
+    for change in itertools.chain(*stages):
+        if change.startswith(COMPUTED):
+            raise SystemExit(f"{change} cannot be chosen: all trials take the same FLOPs")
+    if any(COSINES in stage for stage in stages[1:]):
+        raise SystemExit(f"{COSINES} is for a trial's first stage")
+    return stages
+
+
+def changes_of_weights(stages: list[list[str]]) -> list[str]:
+    """What no recipe says."""
+    return [COSINES] if COSINES in stages[0] else []
 
 
 def long_enough(base: Path, settings: list[str], flops: float) -> list[str]:
@@ -184,12 +210,12 @@ def timed(recipe: Recipe, out: Path) -> tuple[RunResult, float]:
 
 @torch.no_grad()
 def measure(model: Tokenizer, references: list[torch.Tensor], rates: list[int]) -> dict[str, float]:
-    """Mean PSNR in dB at so many bits of 8×8 pixels, those that the model has."""
-    patches = model.patch**2 // 64
+    """Mean PSNR in dB at so many bits of 8×8 pixels, those that its tokens can have."""
     found = {}
     for rate in rates:
-        if rate * patches <= len(model.radices):
-            each = [psnr(model.reconstruct(one, bits=rate * patches), one).mean() for one in references]
+        bits, rest = divmod(rate * model.patch**2, 64)
+        if not rest and 1 <= bits <= len(model.radices):
+            each = [psnr(model.reconstruct(one, bits=bits), one).mean() for one in references]
             found[str(rate)] = float(torch.stack(each).mean())
     return found
 

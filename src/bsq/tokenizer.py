@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bsq.card import ModelFacts
 from bsq.codes import Codes
 from bsq.errors import CodesError, SettingsError, ShapeError
-from bsq.folders import check_claim, check_fit, download, read_settings, read_tensors
+from bsq.folders import check_claim, download, read_settings, read_tensors
 from bsq.hub import HubModel
 from bsq.layers.products import Linear
 from bsq.pixels import as_clip, check_range, check_size, pad_to
@@ -293,9 +293,8 @@ class Tokenizer(
 
         Raises CheckpointError: they do not fit. Nothing is built where the settings claim more than there is.
         """
-        check_claim(settings.least_weights(), tensors, str(source))
+        check_claim(settings.least_weights(), lambda: cls(settings), tensors, str(source))
         tokenizer = cls(settings)
-        check_fit(tokenizer, tensors, str(source))
         tokenizer.load_state_dict(tensors)
         return tokenizer.eval()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import bsq
@@ -21,6 +21,7 @@ from bsq.checkpoint.decoders import decoders_in, save_decoder, split_decoder
 from bsq.cli.main import app
 from bsq.codec.shelf import name_of, named_model
 from bsq.errors import CheckpointError
+from bsq.layers.positions import LearnedPositionsSettings
 from bsq.tokenizer import Tokenizer
 
 
@@ -77,6 +78,17 @@ def test_how_it_is_built_is_checked(two: Path) -> None:
     assert load(f"{two}:odd").settings == tokenizer.settings
 
 
+def test_it_must_be_for_the_same_grids(two: Path) -> None:
+    tokenizer = load(two)
+    table = tokenizer.settings.decoder.model_copy(update={"positions": LearnedPositionsSettings(rows=4, columns=4)})
+    save_decoder(Tokenizer(tokenizer.settings.model_copy(update={"decoder": table})), two, "flat")
+    path = two / "decoder-flat.safetensors"
+    facts = {"code_hash": tokenizer.code_hash, "decoder": table.model_dump_json()}
+    save_file(load_file(path), path, metadata=facts)
+    with pytest.raises(CheckpointError, match="other grids"):
+        load(f"{two}:flat")
+
+
 def test_a_file_opens_with_either(two: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
     data = bsq.compress(picture, str(two))
@@ -96,6 +108,10 @@ def test_the_command_line_names_it(two: Path, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, [*given, "best", "-o", str(tmp_path / "best.png")])
     assert wrong.exit_code == CheckpointError.exit_code
     assert "no decoder 'best' in two: there are faithful, odd" in wrong.stderr
+    for model, decoder, words in ((two, "Odd", "no decoder can be called"), (f"{two}:odd", "best", "two decoders")):
+        wrong = CliRunner().invoke(app, ["decode", str(stream), "-m", str(model), "--decoder", decoder])
+        assert wrong.exit_code == 2
+        assert words in wrong.stderr
 
 
 def test_streams_name_the_model_alone(monkeypatch: pytest.MonkeyPatch, two: Path) -> None:
@@ -130,6 +146,7 @@ def test_the_hub_is_asked_for_it(monkeypatch: pytest.MonkeyPatch, two: Path) -> 
         ("c:m", ("c:m", "faithful")),
         (":odd", (":odd", "faithful")),
         ("a:", ("a:", "faithful")),
+        ("x" * 300 + ":odd", ("x" * 300, "odd")),
     ],
 )
 def test_names_are_taken_apart(name: str, wanted: tuple[str, str]) -> None:

@@ -23,6 +23,7 @@ from bsq.codes import Codes
 from bsq.data.pictures import to_pixels
 from bsq.errors import BsqError, LimitError, MissingDependencyError, NumericsError, SettingsError, ShapeError
 from bsq.layers.positions import LearnedPositionsSettings
+from bsq.layers.windows import WindowAttentionSettings
 from bsq.parts import Reach
 from bsq.pixels import as_clip
 from bsq.prior.adaptive import AdaptivePrior
@@ -225,7 +226,15 @@ def test_blocks_cover_a_clip_once_and_fit() -> None:
         assert (seen == 1).all()
 
 
-@pytest.mark.parametrize("change", [{}, {"mlp_ratio": 16}, {"width": 64, "depth": 1, "head_width": 32}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"mlp_ratio": 16},
+        {"width": 64, "depth": 1, "head_width": 32},
+        {"depth": 2, "attention": WindowAttentionSettings(size=16)},
+    ],
+)
 def test_what_a_token_takes_is_measured(change: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a small block: a larger one keeps as much for each token, whatever the network's shape, in either dtype."""
     given = bsq.load("biscuit-s").settings
@@ -235,7 +244,8 @@ def test_what_a_token_takes_is_measured(change: dict, monkeypatch: pytest.Monkey
         monkeypatch.setattr(search, "bfloat16_is_faster", lambda device, half=half: half)
         seek = Search(model, exact_prior(36), 36, 1)
         measured = seek.kept_by_token(1)
-        more = (seek.kept_by(1, 24, 40) - seek.kept_by(1, 16, 16)) / (24 * 40 - 16 * 16)
+        side = seek.probe()
+        more = (seek.kept_by(1, side, 3 * side) - seek.kept_by(1, side, side)) / (2 * side * side)
         assert measured == pytest.approx(more, rel=0.1)
         assert measured > 2 * decoder.width * decoder.depth * decoder.mlp_ratio
 
@@ -297,9 +307,14 @@ def test_clips_are_cut_in_time(tiny_tokenizer: Tokenizer, monkeypatch: pytest.Mo
     )
     model = Tokenizer(tiny_tokenizer.settings.model_copy(update={"decoder": decoder})).eval()
     clip = torch.stack([to_pixels(noise(48, 48)) for _ in range(5)], 2)
-    seek = Search(model, exact_prior(12, earlier_frames=1), 12, 8)
+    seek = Search(model, UniformPrior(), 12, 20)
     assert [block.frames.start for block in seek.blocks(5, 6, 6)] == [0, 3]
     assert seek(clip).shape[1] == 5
+    monkeypatch.setattr(search, "PULL", 0.0)  # beside it, a decoder that has learned nothing weighs nothing
+    latent = model.latent(clip)
+    changed = ((seek.descend(clip, latent, 0.0, lambda share: None) > 0) != (latent > 0)).flatten(2).any(-1)[0]
+    assert changed[:3].any()
+    assert changed[3:].any()
 
 
 def test_the_model_is_left_as_it_was(tiny_tokenizer: Tokenizer) -> None:

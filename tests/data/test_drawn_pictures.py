@@ -30,5 +30,5 @@ def test_what_the_kinds_are_for(tmp_path: Path) -> None:
     texts, gradients, shapes = (pictures[kind::3] for kind in range(3))
     steps = [np.abs(np.diff(kind.astype(int), axis=1)) for kind in map(np.stack, (texts, gradients, shapes))]
     assert [step.max() > 100 for step in steps] == [True, False, True]  # sharp edges
-    assert max((step == 0).mean() for step in steps[::2]) > 0.7  # flat areas
+    assert min((step == 0).mean() for step in steps[::2]) > 0.7  # flat areas
     assert any(np.ptp(gradient, axis=2).max() == 0 for gradient in gradients)  # true greys

@@ -58,16 +58,38 @@ def test_stages_share_the_computation_and_go_on_from_one_another(pictures: Path,
     assert outcomes["crops-that-grow"]["pictures"] == 4 * 32 + 32  # half the computation on a quarter of the pixels
     first, second = (tmp_path / "crops-that-grow" / f"run-{stage}" for stage in (0, 1))
     assert yaml.safe_load((second / "recipe.yaml").read_text())["initial"] == str(first / "model")
-    assert (tmp_path / "cosines" / "begin" / "model.safetensors").is_file()
+    begin = tmp_path / "cosines" / "begin"
+    assert yaml.safe_load((tmp_path / "cosines" / "run-0" / "recipe.yaml").read_text())["initial"] == str(begin)
     when = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/outcome.json")}
     assert attempt(TRIALS, pictures, tmp_path).returncode == 0
     assert when == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/outcome.json")}
 
 
-def test_a_trial_of_changes_and_stages_is_refused(pictures: Path, tmp_path: Path) -> None:
-    done = attempt({**TRIALS, "trials": {"base": [], "both": ["batch=8", ["batch=4"]]}}, pictures, tmp_path)
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("both", ["batch=8", ["batch=4"]], "not of both"),
+        ("long", ["pictures=4"], "cannot be chosen"),
+        ("warm", [[], ["schedule.warm_up=4"]], "cannot be chosen"),
+        ("late", [[], ["begin=cosines"]], "first stage"),
+        ("..", [], "no name for a trial"),
+    ],
+)
+def test_a_trial_that_cannot_be_is_refused(
+    name: str, changes: list, words: str, pictures: Path, tmp_path: Path
+) -> None:
+    done = attempt({**TRIALS, "trials": {name: changes}}, pictures, tmp_path)
     assert done.returncode == 1
-    assert "not of both" in done.stderr
+    assert words in done.stderr
+
+
+def test_a_folder_of_something_else_is_left_alone(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"precious")
+    done = attempt({**TRIALS, "trials": {"base": []}}, pictures, tmp_path)
+    assert done.returncode == 1
+    assert "something else" in done.stderr
+    assert (tmp_path / "base" / "model.safetensors").read_bytes() == b"precious"
 
 
 def test_the_first_product_is_a_cosine_transform(cosines: ModuleType, tiny_tokenizer: Tokenizer) -> None:
@@ -84,3 +106,13 @@ def test_the_first_product_is_a_cosine_transform(cosines: ModuleType, tiny_token
     assert coefficients[1 : 3 * fresh.patch**2].max() < 1e-5 * coefficients[0], "a grey patch is its brightness alone"
     again = [fresh.encoder.embed.weight.norm(), fresh.decoder.to_patches[-1].weight.norm()]
     assert torch.allclose(torch.stack(again), torch.stack(norms), rtol=1e-3)
+
+
+def test_a_decoder_wider_than_the_encoder_has_even_cosines(cosines: ModuleType, tiny_tokenizer: Tokenizer) -> None:
+    given = tiny_tokenizer.settings
+    sides = {"encoder": {"width": 32, "head_width": 32}, "decoder": {"width": 96, "head_width": 32}}
+    wide = {side: getattr(given, side).model_copy(update=change) for side, change in sides.items()}
+    model = Tokenizer(given.model_copy(update=wide))
+    cosines.begin_with_cosines(model)
+    norms = model.decoder.to_patches[-1].weight.detach().norm(dim=0)[: 3 * model.patch**2]
+    assert torch.allclose(norms, norms[:1].expand_as(norms))

@@ -7,6 +7,7 @@ than those in config.json: deeper, or wider. Without any it is built as config.j
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ NAME = re.compile(r"[a-z][a-z0-9-]{1,31}")  # two characters at least: "c:" is a
 def split_decoder(name: str) -> tuple[str, str]:
     """ "MODEL:DECODER" → (model, decoder); a model alone has the faithful one. Paths that are there are whole."""
     model, colon, decoder = name.rpartition(":")
-    if not colon or not model or NAME.fullmatch(decoder) is None or Path(name).exists():
+    if not colon or not model or NAME.fullmatch(decoder) is None or os.path.exists(name):
         return name, FAITHFUL
     return model, decoder
 
@@ -79,6 +80,8 @@ def with_decoder(tokenizer: Tokenizer, folder: Path, decoder: str) -> Tokenizer:
     tensors = {name: tensor for name, tensor in tokenizer.state_dict().items() if not name.startswith("decoder.")}
     tensors |= {f"decoder.{name}": tensor for name, tensor in read_tensors(folder, path.name).items()}
     other = Tokenizer.of_weights(settings, tensors, path)
+    if other.grid(1, 1) != tokenizer.grid(1, 1):
+        raise CheckpointError(f"{path} is for other grids than those of the tokenizer: its positions are learned ones")
     other.origin = tokenizer.origin
     return other
 

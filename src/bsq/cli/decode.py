@@ -90,7 +90,7 @@ def decode(
     refuse_terminal(jobs)
     check_formats(jobs, suffix)
     place = choose_device(device)
-    named = model if decoder is None else f"{model or DEFAULT_MODEL}:{decoder}"
+    named = model if decoder is None else name_with_decoder(model or DEFAULT_MODEL, decoder)
     tokenizer = None if named is None else named_model(named, place)
     limits = Limits(pixels=MAX_PIXELS if max_pixels is None else max_pixels)
     way = Fill(fill or FillChoice.prior) if allow_truncated else None
@@ -112,6 +112,18 @@ def decode(
 def picture_name(suffix: str) -> Renaming:
     """photo.bsq → photo.png; photo.jpg.bsq → photo.jpg.png; photo.old → photo.old.png."""
     return lambda path: path.with_name((path.stem if path.suffix == SUFFIX else path.name) + suffix)
+
+
+def name_with_decoder(model: str, decoder: str) -> str:
+    """MODEL:DECODER. Raises SettingsError for a name that no decoder has, or two decoders."""
+    from bsq.checkpoint.decoders import FAITHFUL, NAME, split_decoder
+
+    if NAME.fullmatch(decoder) is None:
+        raise SettingsError(f"no decoder can be called {decoder!r}; the bundled model has faithful and perceptual")
+    owner, chosen = split_decoder(model)
+    if chosen not in (FAITHFUL, decoder):
+        raise SettingsError(f"--model {model} and --decoder {decoder} name two decoders; give one of them")
+    return f"{owner}:{decoder}"
 
 
 def check_formats(jobs: list[Job], suffix: str) -> None:

@@ -74,7 +74,7 @@ def encode_picture(job: Job, file: BinaryIO, how: PictureEncoding, watcher: Watc
         verify(data, how.tokenizer, limits)
     write(job.target, data, how.force)
     told = f"{width}×{height}, {inspect(data, limits).info.told_kept} bits a token"
-    told += f", searched in {how.search} steps" if how.search else ""
+    told += f" after {how.search} steps of search" if how.search else ""
     told += f", {size(len(data))}, {8 * len(data) / (height * width):.3f} bpp"
     line = f"{job.name} → {place_name(job.target)}: {told}, {time.perf_counter() - start:.1f} s"
     return Done(line, len(source), len(data), picture.notes)
@@ -95,16 +95,16 @@ class PictureDecoding:
 def decode_picture(job: Job, file: BinaryIO, how: PictureDecoding) -> Done:
     """A picture's .bsq file → a picture."""
     from bsq.codec.picture import Recovered, decompress, recover
-    from bsq.data.pictures import check_format, encode_picture
+    from bsq.data import pictures
 
     start, source, kind = time.perf_counter(), file.read(), kind_of(job.target, how.suffix)
-    check_format(kind)
+    pictures.check_format(kind)
     check_free(job.target, how.force)
     if how.way is not None:
         found = recover(source, how.tokenizer, how.device, how.limits, how.way)
     else:
         found = Recovered(decompress(source, how.tokenizer, how.device, how.limits), None)
-    data = encode_picture(found.picture, kind)
+    data = pictures.encode_picture(found.picture, kind)
     write(job.target, data, how.force)
     height, width, _ = found.picture.shape
     line = f"{job.name} → {place_name(job.target)}: {width}×{height}, {time.perf_counter() - start:.1f} s"

@@ -104,7 +104,7 @@ def encode_video(job: Job, source: BinaryIO, how: VideoEncoding, watcher: Watche
     seconds = time.perf_counter() - start
     duration = info.frames / frames.rate
     told = f"{told_video(info.width, info.height, info.frames, frames.rate)}, {info.kept} bits a token"
-    told += f", searched in {how.search} steps" if how.search else ""
+    told += f" after {how.search} steps of search" if how.search else ""
     told += f", {size(written)}, {told_rate(written, duration)}"
     line = f"{job.name} → {place_name(job.target)}: {told}, {told_speed(info.frames, seconds)}"
     return Done(line, bytes_read, written, notes)

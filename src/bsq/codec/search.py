@@ -22,6 +22,7 @@ from bsq.codec.kept import kept_bytes
 from bsq.codes import Codes
 from bsq.errors import SettingsError, ShapeError
 from bsq.layers.products import bfloat16_is_faster
+from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings
 from bsq.losses.reconstruction import ReconstructionSettings, reconstruction_loss
 from bsq.losses.structure import TRAINING_MIN_SIDE, pytorch_msssim
 from bsq.pixels import as_clip
@@ -50,7 +51,7 @@ MEMORY = 2 << 30
 FEW = 1_024
 """So many tokens are searched together, whatever they take."""
 PROBE, PROBE_FRAMES = 16, 4
-"""Tokens of a side, and frames, of what memory is measured with."""
+"""Tokens of a side, at least, and frames of what memory is measured with; of windows it has two along a side."""
 JUDGED = 512
 """Side in pixels, at least, of the pieces that distortion is measured in at the end; the last one of an axis has what
 is left over, too.
@@ -185,9 +186,18 @@ class Search:
     def kept_by_token(self, frames: int) -> float:
         """Bytes that gradients keep for one token more: measured, for they depend on decoder, prior and processor."""
         if frames not in self.kept:
-            more = self.kept_by(frames, PROBE, 2 * PROBE) - self.kept_by(frames, PROBE, PROBE)
-            self.kept[frames] = more / (frames * PROBE * PROBE)
+            side = self.probe()
+            more = self.kept_by(frames, side, 2 * side) - self.kept_by(frames, side, side)
+            self.kept[frames] = more / (frames * side * side)
         return self.kept[frames]
+
+    def probe(self) -> int:
+        """Tokens of a side that show what masks and shifted windows keep."""
+        match self.model.settings.decoder.attention:
+            case WindowAttentionSettings(size=size):
+                return max(PROBE, 2 * size)
+            case FullAttentionSettings():
+                return PROBE
 
     def kept_by(self, frames: int, rows: int, columns: int) -> int:
         """Bytes that the gradients of a clip of so many tokens keep."""

@@ -292,7 +292,10 @@ def test_the_wrong_model(run: Run, other_model: Path) -> None:
     assert run("decode", "a.bsq", "-o", "b.png", model=Path("missing")).exit_code == 6
 
 
-@pytest.mark.parametrize("claim", [{"width": 2**40}, {"depth": 2**40}, {"mlp_ratio": 2**40}])
+TABLE = {"kind": "learned", "frames": 1, "rows": 2**20, "columns": 2**20}
+
+
+@pytest.mark.parametrize("claim", [{"width": 2**40}, {"depth": 2**40}, {"mlp_ratio": 2**40}, {"positions": TABLE}])
 def test_a_configuration_that_claims_too_much_is_refused_at_once(run: Run, tiny_model: Path, claim: dict) -> None:
     config = json.loads((tiny_model / "config.json").read_text())
     config["settings"]["encoder"] |= claim
@@ -302,7 +305,7 @@ def test_a_configuration_that_claims_too_much_is_refused_at_once(run: Run, tiny_
     save_picture("a.png", picture())
     done = run("encode", "a.png", model=Path("greedy"))
     assert done.exit_code == 6
-    assert "describe at least" in done.stderr
+    assert "does not fit the model" in done.stderr
 
 
 def test_limits(run: Run) -> None:
@@ -416,7 +419,7 @@ def test_allocation_makes_no_larger_file(run: Run) -> None:
 def test_search_writes_a_file_like_any_other(run: Run) -> None:
     save_picture("a.png", picture(64, 64))
     done = run("encode", "a.png", "--verify", "--bits", "6", "--search", "2")
-    assert "6 bits a token, searched in 2 steps, " in done.stderr
+    assert "6 bits a token after 2 steps of search, " in done.stderr
     assert done.exit_code == 0
     assert run("decode", "a.bsq", "-o", "b.png").exit_code == 0
     done = run("encode", "a.png", "-f", "--bits", "6", "--search", "2", "--allocate")
