@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-TOKENS = 32_768
+TOKENS = 65_536
 """Tokens of a part at most; the margins come on top."""
 MOST_PIECES = 64
 """Widths that are tried: from the widest on, each a piece a row more."""

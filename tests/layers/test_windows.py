@@ -15,6 +15,27 @@ def test_join_mirrors_split_on_any_grid(rows, columns, block, frames):
     assert torch.equal(windows.join(windows.split(hidden)), hidden)
 
 
+@given(
+    rows=st.integers(1, 21), columns=st.integers(1, 21), block=st.integers(0, 1), few=st.sampled_from([1, 40, 90, 999])
+)
+def test_strips_are_the_same_windows_in_place(rows, columns, block, few):
+    hidden = torch.rand(2, 1, rows, columns, 3)
+    windows = cut_windows(WindowAttentionSettings(size=4), block, rows, columns, CPU)
+    changed = hidden.clone()
+    tokens, marks = [], []
+    for strip in windows.strips(2, few):
+        here = strip.split(changed)
+        tokens.append(here.unflatten(0, (2, -1)).clone())
+        marks.append(strip.regions)
+        strip.join_into(changed, here + 1)
+    assert torch.equal(torch.cat(tokens, 1).flatten(0, 1), windows.split(hidden))
+    assert torch.equal(changed, hidden + 1)
+    if windows.regions is None:
+        assert set(marks) == {None}
+    else:
+        assert torch.equal(torch.cat([mark.unflatten(0, (2, -1)) for mark in marks], 1)[1], windows.regions)
+
+
 @given(rows=st.integers(1, 13), columns=st.integers(1, 13), block=st.integers(0, 1))
 def test_tokens_see_each_other_exactly_when_they_share_a_shifted_window(rows, columns, block):
     size = 4

@@ -93,6 +93,92 @@ class Windows:
             hidden = hidden.roll((self.shift, self.shift), (2, 3))
         return hidden[:, :, : self.rows, : self.columns]
 
+    def strips(self, batch: int, tokens: int) -> list[Strip]:
+        """The grids of a batch in strips of about so many tokens each, at least a row of windows."""
+        if self.count == 1:
+            return [Strip(self, 0, self.rows, self._of_strip(batch, 0, self.rows))]
+        rows, columns = self.padded
+        step = max(1, tokens // (batch * self.window_rows * columns)) * self.window_rows
+        spans = [(start, min(start + step, rows)) for start in range(0, rows, step)]
+        return [Strip(self, start, stop, self._of_strip(batch, start, stop)) for start, stop in spans]
+
+    def _of_strip(self, batch: int, start: int, stop: int) -> Tensor | None:
+        if self.regions is None:
+            return None
+        across = self.padded[1] // self.window_columns
+        return self.regions[start // self.window_rows * across : stop // self.window_rows * across].repeat(batch, 1)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows start … stop − 1, whole windows, of the shifted and padded grid. `regions` (B·windows, S) as of `Windows`.
+
+    A block's windows see nothing of each other, so that strips can go through it one by one, in place.
+    """
+
+    windows: Windows
+    start: int
+    stop: int
+    regions: Tensor | None
+
+    def split(self, hidden: Tensor) -> Tensor:
+        """Hidden (B, T, h, w, D) of the whole grid → the strip's tokens (B·windows, T, S, D)."""
+        windows, (batch, frames, *_, width) = self.windows, hidden.shape
+        if windows.count == 1:
+            return hidden.reshape(batch, frames, -1, width)
+        if self._as_it_lies:
+            band = hidden[:, :, self.start : self.stop]
+        else:
+            make = hidden.new_empty if windows.padded == (windows.rows, windows.columns) else hidden.new_zeros
+            band = make(batch, frames, self.stop - self.start, windows.padded[1], width)
+            for there, here in self._pieces():
+                band[here] = hidden[there]
+        return self._cut(band).reshape(-1, frames, windows.window_rows * windows.window_columns, width)
+
+    def join_into(self, hidden: Tensor, tokens: Tensor) -> None:
+        """Mirror of `split`: writes the strip's tokens where they belong."""
+        windows, (batch, frames, *_, width) = self.windows, hidden.shape
+        if windows.count == 1:
+            hidden.copy_(tokens.view_as(hidden))
+            return
+        if self._as_it_lies:
+            band = hidden[:, :, self.start : self.stop]
+        else:
+            band = hidden.new_empty(batch, frames, self.stop - self.start, windows.padded[1], width)
+        cut = self._cut(band)
+        cut.copy_(tokens.view(cut.shape))
+        if not self._as_it_lies:
+            for there, here in self._pieces():
+                hidden[there] = band[here]
+
+    @property
+    def _as_it_lies(self) -> bool:
+        """Whether the strip is a piece of the grid, neither shifted nor padded."""
+        return self.windows.shift == 0 and self.windows.padded == (self.windows.rows, self.windows.columns)
+
+    def _cut(self, band: Tensor) -> Tensor:
+        """(B, T, rows, columns, D) → (B, rows of windows, windows, T, window rows, window columns, D), a view."""
+        size = self.windows.window_rows, self.windows.window_columns
+        return band.unflatten(3, (-1, size[1])).unflatten(2, (-1, size[0])).permute(0, 2, 4, 1, 3, 5, 6)
+
+    def _pieces(self) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+        """Where in the grid, and where in the strip, what both have lies."""
+        windows, (rows, columns) = self.windows, self.windows.padded
+        down = _rolled(windows.rows, rows, self.start + windows.shift, self.stop + windows.shift)
+        right = _rolled(windows.columns, columns, windows.shift, columns + windows.shift)
+        whole = slice(None), slice(None)
+        return [((*whole, r, c), (*whole, at_r, at_c)) for r, at_r in down for c, at_c in right]
+
+
+def _rolled(size: int, padded: int, start: int, stop: int) -> list[tuple[slice, slice]]:
+    """Of places start … stop − 1 of an axis that goes round after `padded`: those below `size`, and which they are."""
+    found = []
+    for begin, end, before in ((start, min(stop, padded), start), (0, stop - padded, start - padded)):
+        end = min(end, size)
+        if begin < end:
+            found.append((slice(begin, end), slice(begin - before, end - before)))
+    return found
+
 
 def cut_windows(
     settings: FullAttentionSettings | WindowAttentionSettings, block: int, rows: int, columns: int, device: torch.device

@@ -29,9 +29,10 @@ from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings, W
 from bsq.parts import Reach
 from bsq.settings import Settings
 
-# At use, tokens go through a block in portions of this many, so that memory beyond a few copies of hidden stays
-# constant.
-PORTION = 16_384
+# At use, tokens go through a block in portions of this many: memory beyond a copy of hidden stays constant, and on CPUs
+# what lies between a block's products stays in the cache.
+PORTION = 2_048
+ELSEWHERE = 8  # so many times as many on other devices, which want large products
 
 
 class TransformerSettings(Settings):
@@ -161,17 +162,17 @@ class Transformer(nn.Module):
 
         Portions come in the outer loop, so that without a `past` memory holds the keys of one portion alone.
         """
-        window_frames = self.settings.window_frames
-        regions = None if windows.regions is None else windows.regions.repeat(frames[0].shape[0], 1)
-        for t, frame in enumerate(frames):
-            frames[t] = windows.split(frame)
-        for index, part in enumerate(portions(frames[0])):
-            here = Past(window_frames) if past is None else past.at(number, index, window_frames)
-            marks = None if regions is None else regions[part]
-            for tokens, rotary in zip(frames, rotaries, strict=True):
-                tokens[part] = self.blocks[number](tokens[part], rotary, marks, here)
-        for t, tokens in enumerate(frames):
-            frames[t] = windows.join(tokens)
+        window_frames, index = self.settings.window_frames, 0
+        for strip in windows.strips(frames[0].shape[0], portion(frames[0].device)):
+            cut = [strip.split(frame) for frame in frames]
+            for part in portions(cut[0]):
+                here = Past(window_frames) if past is None else past.at(number, index, window_frames)
+                marks = None if strip.regions is None else strip.regions[part]
+                for tokens, rotary in zip(cut, rotaries, strict=True):
+                    tokens[part] = self.blocks[number](tokens[part], rotary, marks, here)
+                index += 1
+            for frame, tokens in zip(frames, cut, strict=True):
+                strip.join_into(frame, tokens)
 
     def _rotary(self, first: int, frames: int, windows: Windows, device: torch.device) -> Rotary | None:
         match self.settings.positions:
@@ -182,9 +183,14 @@ class Transformer(nn.Module):
                 return None
 
 
+def portion(device: torch.device) -> int:
+    """How many tokens go through a block at once."""
+    return PORTION if device.type == "cpu" else ELSEWHERE * PORTION
+
+
 def portions(tokens: Tensor) -> list[slice]:
     """Slices of the first axis of tokens (n, T, S, D), each of about as many tokens as go through a block at once."""
-    step = max(1, PORTION // (tokens.shape[1] * tokens.shape[2]))
+    step = max(1, portion(tokens.device) // (tokens.shape[1] * tokens.shape[2]))
     return [slice(start, start + step) for start in range(0, tokens.shape[0], step)]
 
 
@@ -207,9 +213,10 @@ def on_frames(function: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
 def map_in_portions(function: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
     """`function` of each token of hidden (B, T, h, w, D), in portions when no gradient is wanted."""
     tokens = hidden.reshape(-1, hidden.shape[-1])
-    if torch.is_grad_enabled() or tokens.shape[0] <= PORTION:
+    most = portion(tokens.device)
+    if torch.is_grad_enabled() or len(tokens) <= most:
         return function(hidden)
-    return torch.cat([function(part) for part in tokens.split(PORTION)]).view(*hidden.shape[:-1], -1)
+    return torch.cat([function(part) for part in tokens.split(most)]).view(*hidden.shape[:-1], -1)
 
 
 def initialise(module: nn.Module) -> None:
