@@ -4,8 +4,9 @@
 
 The first trial sees --crops crops, each other one as many as take the same FLOPs, so that none may choose `pictures` or
 `schedule.warm_up`. A trial may have stages, each a list of changes; they share the FLOPs, and each goes on from the one
-before. Among the changes of the first, begin=cosines is for `cosines.begin_with_cosines`. A trial that is finished is
-not run again unless its recipe or what it is measured on have changed; one that was stopped is begun anew.
+before. Among the changes of the first may be begin=cosines or begin=components (`examples/beginnings.py`). A trial that
+is finished is not run again unless its recipe or what it is measured on have changed; one that was stopped is begun
+anew.
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ from pathlib import Path
 
 import torch
 import yaml
-from cosines import begin_with_cosines
+from beginnings import begin_with, components, cosines
 from rich.console import Console
 
 from bsq import Tokenizer, load
+from bsq.data.dataset import to_pixels as as_floats
+from bsq.data.loader import open_dataset
 from bsq.data.pictures import open_picture, to_pixels
 from bsq.data.stored import find_pictures
 from bsq.metrics.pixel import psnr
 from bsq.train import End, Recipe, RunResult, load_recipe, plan_run, run
 
 CONSOLE = Console(highlight=False)
-COSINES = "begin=cosines"
+COSINES, COMPONENTS = "begin=cosines", "begin=components"
+CROPS = 500  # whose principal components are taken
 OUTCOME = "outcome.json"
 COMPUTED = "pictures=", "schedule.warm_up="
 MARK = "trial.txt"  # of a folder that is a trial's, and may be emptied
@@ -75,7 +79,7 @@ def main() -> None:
         kept = options.output / folders[trial] / OUTCOME
         stages = stages_of(changes)
         settings = [long_enough(base, [*common, *stage], flops / len(stages)) for stage in stages]
-        asked = [f"{recipe_of(base, stage)!r}" for stage in settings] + changes_of_weights(settings) + measured
+        asked = [f"{recipe_of(base, stage)!r}" for stage in settings] + beginnings_of(settings[0]) + measured
         outcome = read_outcome(kept)
         if outcome is None or outcome.asked != asked:
             CONSOLE.rule(trial)
@@ -140,14 +144,17 @@ def stages_of(changes: list[str] | list[list[str]]) -> list[list[str]]:
     for change in itertools.chain(*stages):
         if change.startswith(COMPUTED):
             raise SystemExit(f"{change} cannot be chosen: all trials take the same FLOPs")
-    if any(COSINES in stage for stage in stages[1:]):
-        raise SystemExit(f"{COSINES} is for a trial's first stage")
+    if any(beginnings_of(stage) for stage in stages[1:]):
+        raise SystemExit("begin=… is for a trial's first stage")
     return stages
 
 
-def changes_of_weights(stages: list[list[str]]) -> list[str]:
-    """What no recipe says."""
-    return [COSINES] if COSINES in stages[0] else []
+def beginnings_of(settings: list[str]) -> list[str]:
+    """What no recipe says. Ends the program where it is more than one thing."""
+    found = [setting for setting in settings if setting in (COSINES, COMPONENTS)]
+    if len(found) > 1:
+        raise SystemExit(f"a trial begins with one of {' and '.join(found)}")
+    return found
 
 
 def long_enough(base: Path, settings: list[str], flops: float) -> list[str]:
@@ -163,7 +170,7 @@ def attempt(
     trial: str, base: Path, stages: list[list[str]], references: list[torch.Tensor], rates: list[int], out: Path
 ) -> Outcome:
     """Train stage after stage, and measure."""
-    pictures, seconds, begin = 0, 0.0, begun_with_cosines(base, stages[0], out / "begin")
+    pictures, seconds, begin = 0, 0.0, begun_with_basis(base, stages[0], out / "begin")
     for number, settings in enumerate(stages):
         recipe = recipe_of(base, [*settings, *begin])
         result, spent = timed(recipe, out / f"run-{number}")
@@ -181,20 +188,26 @@ def attempt(
     )
 
 
-def begun_with_cosines(base: Path, settings: list[str], folder: Path) -> list[str]:
-    """The override that begins with cosines, where that is asked for."""
-    if COSINES not in settings:
-        return []
+def begun_with_basis(base: Path, settings: list[str], folder: Path) -> list[str]:
+    """The override that begins with cosines or components, where they are asked for."""
     recipe = recipe_of(base, settings)
+    match beginnings_of(settings):
+        case []:
+            return []
+        case [one] if one == COSINES:
+            basis = cosines(recipe.model.patch)
+        case _:
+            crops = open_dataset(recipe.data, recipe.seed)
+            basis = components(torch.cat([as_floats(crops[n].pixels[None]) for n in range(CROPS)]), recipe.model.patch)
     torch.manual_seed(recipe.seed)
     tokenizer = Tokenizer(recipe.model)
-    begin_with_cosines(tokenizer)
+    begin_with(tokenizer, basis)
     tokenizer.save_pretrained(folder)
     return [f"initial={folder}"]
 
 
 def recipe_of(base: Path, settings: list[str]) -> Recipe:
-    recipe = load_recipe(base, [setting for setting in settings if setting != COSINES])
+    recipe = load_recipe(base, [setting for setting in settings if setting not in beginnings_of(settings)])
     assert isinstance(recipe, Recipe)
     return recipe
 

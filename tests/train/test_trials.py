@@ -26,13 +26,14 @@ TRIALS = {
         "base": [],
         "crops that grow": [["data.crop=16", "schedule.floor=1.0"], []],
         "cosines": ["begin=cosines"],
+        "components": ["begin=components"],
     },
 }
 
 
 @pytest.fixture(scope="module")
-def cosines() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cosines", EXAMPLES / "cosines.py")
+def beginnings() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("beginnings", EXAMPLES / "beginnings.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -58,8 +59,9 @@ def test_stages_share_the_computation_and_go_on_from_one_another(pictures: Path,
     assert outcomes["crops-that-grow"]["pictures"] == 4 * 32 + 32  # half the computation on a quarter of the pixels
     first, second = (tmp_path / "crops-that-grow" / f"run-{stage}" for stage in (0, 1))
     assert yaml.safe_load((second / "recipe.yaml").read_text())["initial"] == str(first / "model")
-    begin = tmp_path / "cosines" / "begin"
-    assert yaml.safe_load((tmp_path / "cosines" / "run-0" / "recipe.yaml").read_text())["initial"] == str(begin)
+    for basis in ("cosines", "components"):
+        recipe = yaml.safe_load((tmp_path / basis / "run-0" / "recipe.yaml").read_text())
+        assert recipe["initial"] == str(tmp_path / basis / "begin")
     when = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/outcome.json")}
     assert attempt(TRIALS, pictures, tmp_path).returncode == 0
     assert when == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/outcome.json")}
@@ -72,6 +74,7 @@ def test_stages_share_the_computation_and_go_on_from_one_another(pictures: Path,
         ("long", ["pictures=4"], "cannot be chosen"),
         ("warm", [[], ["schedule.warm_up=4"]], "cannot be chosen"),
         ("late", [[], ["begin=cosines"]], "first stage"),
+        ("twice", ["begin=cosines", "begin=components"], "one of"),
         ("..", [], "no name for a trial"),
     ],
 )
@@ -92,14 +95,14 @@ def test_a_folder_of_something_else_is_left_alone(pictures: Path, tmp_path: Path
     assert (tmp_path / "base" / "model.safetensors").read_bytes() == b"precious"
 
 
-def test_the_first_product_is_a_cosine_transform(cosines: ModuleType, tiny_tokenizer: Tokenizer) -> None:
-    basis = cosines.cosines(8)
+def test_the_first_product_is_a_cosine_transform(beginnings: ModuleType, tiny_tokenizer: Tokenizer) -> None:
+    basis = beginnings.cosines(8)
     assert torch.allclose(basis @ basis.T, torch.eye(192), atol=1e-5)
     settings = tiny_tokenizer.settings
     norms = [tiny_tokenizer.encoder.embed.weight.norm(), tiny_tokenizer.decoder.to_patches[-1].weight.norm()]
     fresh = Tokenizer(settings)
     fresh.load_state_dict(tiny_tokenizer.state_dict())
-    cosines.begin_with_cosines(fresh)
+    beginnings.begin_with(fresh, beginnings.cosines(fresh.patch))
     flat = patchify(torch.full((1, 3, 1, fresh.patch, fresh.patch), 0.5), fresh.patch)
     coefficients = fresh.encoder.embed(flat).flatten().detach().abs()
     assert coefficients.argmax() == 0
@@ -108,11 +111,21 @@ def test_the_first_product_is_a_cosine_transform(cosines: ModuleType, tiny_token
     assert torch.allclose(torch.stack(again), torch.stack(norms), rtol=1e-3)
 
 
-def test_a_decoder_wider_than_the_encoder_has_even_cosines(cosines: ModuleType, tiny_tokenizer: Tokenizer) -> None:
+def test_a_decoder_wider_than_the_encoder_has_even_cosines(beginnings: ModuleType, tiny_tokenizer: Tokenizer) -> None:
     given = tiny_tokenizer.settings
     sides = {"encoder": {"width": 32, "head_width": 32}, "decoder": {"width": 96, "head_width": 32}}
     wide = {side: getattr(given, side).model_copy(update=change) for side, change in sides.items()}
     model = Tokenizer(given.model_copy(update=wide))
-    cosines.begin_with_cosines(model)
+    beginnings.begin_with(model, beginnings.cosines(model.patch))
     norms = model.decoder.to_patches[-1].weight.detach().norm(dim=0)[: 3 * model.patch**2]
     assert torch.allclose(norms, norms[:1].expand_as(norms))
+
+
+def test_components_are_those_of_most_variance(beginnings: ModuleType) -> None:
+    crops = torch.rand(4, 1, 1, 16, 16).expand(4, 3, 1, 16, 16) * 0.1 + torch.rand(4, 1, 1, 1, 1)
+    basis = beginnings.components(crops, 4)
+    assert torch.allclose(basis @ basis.T, torch.eye(48), atol=1e-5)
+    patches = patchify(crops, 4).reshape(-1, 48)
+    spread = (patches @ basis.T).var(0)
+    assert (spread.diff() <= 1e-7).all()
+    assert spread[16:].max() < 1e-6  # grey pictures have no more
