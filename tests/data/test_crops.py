@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from bsq.data.transforms import CropSettings, central_crop, random_crop
+from bsq.data.transforms import CropSettings, Recolour, central_crop, random_crop
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -72,3 +74,32 @@ def test_grey_leaves_the_colour_out_of_the_same_cut() -> None:
     assert np.abs(grey - luma[..., None]).max() <= 0.51
     seen = {bool(np.ptp(cut(CropSettings(crop=16, grey=0.5), source, seed), axis=2).any()) for seed in range(40)}
     assert seen == {True, False}
+
+
+def test_recolouring_changes_the_colours_of_the_same_cut() -> None:
+    source = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    plain, other = (cut(CropSettings(crop=16, recolour=share), source, seed=3) for share in (0.0, 1.0))
+    drawn = np.random.default_rng(3)
+    drawn.random(5)  # where the cut lies, and whether it is recoloured
+    assert np.array_equal(other, Recolour.drawn(drawn).apply(plain))
+    assert not np.array_equal(other, plain)
+    cuts = [cut(CropSettings(crop=16, recolour=0.5), source, seed) for seed in range(40)]
+    same = [np.array_equal(one, cut(CropSettings(crop=16), source, seed)) for seed, one in enumerate(cuts)]
+    assert 10 < sum(same) < 30
+
+
+def test_hue_saturation_contrast_and_shift_mean_what_they_say() -> None:
+    red = np.full((4, 4, 3), (150, 100, 100), np.uint8)
+    assert np.abs(Recolour(0, 1, 1, 0).apply(red).astype(int) - red).max() <= 1
+    turned = Recolour(math.pi, 1, 1, 0).apply(red).astype(float)[0, 0]
+    assert turned[0] < turned[1] < 140, "its complement"
+    for changed in (turned, Recolour(1, 2, 1, 0).apply(red).astype(float)[0, 0]):
+        assert abs((changed - red[0, 0]) @ (0.299, 0.587, 0.114)) < 1, "luma stays"
+    assert np.ptp(Recolour(0, 0, 1, 0).apply(red)) == 0
+    strong = Recolour(0, 2, 1, 0).apply(red)[0, 0].astype(int)
+    assert abs(strong[0] - strong[1] - 100) <= 2
+    grey = np.arange(64, 192, dtype=np.uint8).reshape(8, 16, 1).repeat(3, 2)
+    assert np.ptp(Recolour(2, 3, 1.5, -10).apply(grey), axis=2).max() == 0, "greys stay grey"
+    assert Recolour(0, 1, 0.5, 10).apply(grey)[-1, -1, 0] == round((191 - 127.5) * 0.5 + 137.5)
+    clipped = Recolour(0, 3, 1.5, 64).apply(np.full((1, 1, 3), (255, 0, 255), np.uint8))
+    assert clipped.tolist() == [[[255, 0, 255]]]

@@ -99,7 +99,7 @@ def ask_library(settings: HuggingFaceSettings, folder: Path) -> Any:
 
 
 CROP = {"crop": 16}
-CUTS = {"crop": 24, "short_side": 20, "zoom": (1.5, 2.0), "flip": 1.0, "grey": 1.0}
+CUTS = {"crop": 24, "short_side": 20, "zoom": (1.5, 2.0), "flip": 1.0, "grey": 1.0, "recolour": 1.0}
 DATA = {"source": "pictures", "crop": 16, "workers": 0}
 CLIPS = {"source": "videos", "frames": 3, "frame_rate": 5.0}
 

@@ -253,6 +253,7 @@ TABLE: list[Row] = [
     *rows(TokenFolderSettings, read_tokens, {"folder": "tokens"}, folder="none", class_names="names", mix=1),
     *rows(LiveCodeSettings, cut_live, {"source": ["pictures"], "crop": 16}, source=["others"], crop=8, short_side=16),
     *rows(LiveCodeSettings, cut_live, {"source": ["pictures"], "crop": 16}, zoom=(0.5, 1.0), flip=1.0, grey=1.0),
+    *rows(LiveCodeSettings, cut_live, {"source": ["pictures"], "crop": 16}, recolour=1.0),
     *rows(LiveCodeSettings, cut_live, {"source": ["pictures"], "crop": 16}, class_names="n"),
     *rows(NewSampleSettings, sample, RECIPE["samples"], tokens="nowhere"),
     *rows(NewSampleSettings, sample, RECIPE["samples"], every=8, count=2, source=["others"], sampler={"steps": 2}),

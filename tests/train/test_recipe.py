@@ -27,7 +27,9 @@ def sources_for(path: Path) -> list[str]:
     pictures, clips = "data.source=pictures", "data.clips.source=videos"
     if path.stem.startswith(("ucf101", "video-")):
         return [clips]
-    with_clips = [f"biscuit-s-{run}" for run in ("video", "dial", "structure", "colour", "deeper", "perceptual")]
+    with_clips = [
+        f"biscuit-s-{run}" for run in ("video", "dial", "structure", "colour", "deeper", "recolour", "perceptual")
+    ]
     return [pictures, clips] if path.stem in with_clips else [pictures]
 
 

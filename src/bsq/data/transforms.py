@@ -11,12 +11,17 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from bsq.settings import Settings
 
+# BT.601 without offsets: luma 0 … 255 and two differences of colour around 0.
+TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+FROM_YCC = np.linalg.inv(TO_YCC)
+MIDDLE = 127.5
+
 
 class CropSettings(Settings):
     """`crop` pixels a side are cut at random from a picture whose short side was scaled to `short_side` (None: as it
     is). Before that the cut is widened by a factor drawn from `zoom` (log-uniform; 2 shows twice as much at half the
     size). `flip` is the probability of mirroring left and right, `grey` that of leaving the colour out (luma of BT.601
-    in all three channels). Pictures smaller than the cut are enlarged.
+    in all three channels), `recolour` that of other colours (`Recolour`). Pictures smaller than the cut are enlarged.
     """
 
     crop: PositiveInt = 128
@@ -24,6 +29,7 @@ class CropSettings(Settings):
     zoom: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     flip: float = Field(default=0.0, ge=0, le=1)
     grey: float = Field(default=0.0, ge=0, le=1)
+    recolour: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -33,9 +39,35 @@ class CropSettings(Settings):
 
 
 @dataclass(frozen=True)
+class Recolour:
+    """Other colours for the same picture, so that a model sees those that few photographs have: in YCbCr (BT.601) hues
+    turned by `angle` and `saturation` times as strong, luma with `contrast` about its middle and moved by `shift`.
+    """
+
+    angle: float
+    saturation: float
+    contrast: float
+    shift: float
+
+    @classmethod
+    def drawn(cls, random: np.random.Generator) -> Self:
+        """Any hue, saturation 0 … 3, contrast 0.5 … 1.5, shift ±64 levels."""
+        angle, saturation, contrast, shift = random.random(4)
+        return cls(2 * np.pi * angle, 3 * saturation, 0.5 + contrast, 128 * (shift - 0.5))
+
+    def apply(self, picture: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) → the same; what no screen shows is clipped."""
+        planes = picture @ TO_YCC.T
+        turned = self.saturation * np.exp(1j * self.angle) * (planes[..., 1] + 1j * planes[..., 2])
+        luma = (planes[..., 0] - MIDDLE) * self.contrast + MIDDLE + self.shift
+        changed = np.stack([luma, turned.real, turned.imag], -1) @ FROM_YCC.T
+        return changed.round().clip(0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
 class Cut:
     """A square of a picture: corner and side in the picture's own pixels, the side it is scaled to, mirrored or not,
-    without its colour or with it.
+    with its colour, without it, or with another.
     """
 
     top: float
@@ -44,23 +76,28 @@ class Cut:
     crop: int
     mirrored: bool
     grey: bool = False
+    recolour: Recolour | None = None
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) → (crop, crop, 3)."""
         square = _cut(picture, self.top, self.left, self.side, self.crop)
         if self.grey:
             square = np.asarray(Image.fromarray(square).convert("L").convert("RGB"))
+        elif self.recolour is not None:
+            square = self.recolour.apply(square)
         return np.ascontiguousarray(square[:, ::-1] if self.mirrored else square)
 
 
 def random_cut(size: tuple[int, int], settings: CropSettings, random: np.random.Generator) -> Cut:
     """A random square of a picture of (height, width). Draws four numbers, whatever is set, so that no setting shifts
-    another's; a fifth where greys are asked for.
+    another's; further ones where greys or other colours are asked for.
     """
     zoom, down, right, mirror = random.random(4)
     grey = settings.grey > 0 and random.random() < settings.grey
+    recolour = Recolour.drawn(random) if settings.recolour > 0 and random.random() < settings.recolour else None
     side = _side_in_picture(size, settings, zoom)
-    return Cut(down * (size[0] - side), right * (size[1] - side), side, settings.crop, mirror < settings.flip, grey)
+    top, left = down * (size[0] - side), right * (size[1] - side)
+    return Cut(top, left, side, settings.crop, mirror < settings.flip, grey, recolour)
 
 
 def central_cut(size: tuple[int, int], settings: CropSettings) -> Cut:
