@@ -13,9 +13,16 @@ import bsq
 from bsq.checkpoint import load
 from bsq.codes import Codes
 from bsq.errors import CheckpointError, CodesError, NumericsError, RangeError, SettingsError, ShapeError
-from bsq.layers.positions import LearnedPositionsSettings
+from bsq.layers.positions import LearnedPositionsSettings, RotaryPositionsSettings
 from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings
-from bsq.quantizers import BsqSettings
+from bsq.quantizers import (
+    BsqSettings,
+    FsqSettings,
+    GumbelSettings,
+    KlSettings,
+    QuantizerSettings,
+    VqSettings,
+)
 from bsq.tokenizer import Tokenizer, TokenizerSettings
 from bsq.vit.transformer import TransformerSettings
 
@@ -320,3 +327,28 @@ def test_every_setting_changes_the_result(change):
     other = Tokenizer(ROTARY.settings.model_copy(update=change)).eval()
     pixels = torch.rand(1, 3, 16, 16) * 2 - 1
     assert not torch.equal(other.reconstruct(pixels), ROTARY.reconstruct(pixels))
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        BsqSettings(bits=9),
+        FsqSettings(levels=(5, 5)),
+        VqSettings(size=64, width=48),
+        GumbelSettings(size=64, width=48),
+        KlSettings(width=48),
+    ],
+)
+@pytest.mark.parametrize(
+    "positions", [RotaryPositionsSettings(), LearnedPositionsSettings(rows=9, columns=9, frames=3)]
+)
+def test_weights_are_at_least_what_settings_say(
+    tiny_tokenizer: Tokenizer,
+    quantizer: QuantizerSettings,
+    positions: LearnedPositionsSettings | RotaryPositionsSettings,
+) -> None:
+    tiny = tiny_tokenizer.settings
+    side = tiny.encoder.model_copy(update={"positions": positions, "window_frames": None})
+    changed = tiny.model_copy(update={"quantizer": quantizer, "encoder": side, "decoder": side})
+    there = sum(tensor.numel() for tensor in Tokenizer(changed).state_dict().values())
+    assert 0.5 * there < changed.least_weights() <= there

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -137,14 +137,11 @@ def rewriting(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def check_claim(least: int, build: Callable[[], nn.Module], tensors: dict[str, Tensor], source: str) -> None:
-    """Check that `tensors` are what the model that `build` makes wants, before memory is spent on it.
-
-    A configuration may claim any size: where its least number of weights, `least`, is there, the model is built of
-    shapes alone.
+def check_claim(least: int, tensors: dict[str, Tensor], source: str) -> None:
+    """Check, before a model is built, that settings which make at least `least` weights can be those of `tensors`.
 
     Raises:
-        CheckpointError: there are fewer weights, or as `check_fit`.
+        CheckpointError: there are fewer. A configuration may claim any size; nothing is allocated for it.
     """
     there = sum(tensor.numel() for tensor in tensors.values())
     if least > there:
@@ -152,9 +149,6 @@ def check_claim(least: int, build: Callable[[], nn.Module], tensors: dict[str, T
             f"{source} does not fit the model: its settings describe at least {least} weights, there are {there}; one "
             f"of the two belongs to another model"
         )
-    with torch.device("meta"):
-        skeleton = build()
-    check_fit(skeleton, tensors, source)
 
 
 def check_fit(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from bsq.card import ModelFacts
 from bsq.codes import Codes
 from bsq.errors import CodesError, SettingsError, ShapeError
-from bsq.folders import check_claim, download, read_settings, read_tensors
+from bsq.folders import check_claim, check_fit, download, read_settings, read_tensors
 from bsq.hub import HubModel
 from bsq.layers.products import Linear
 from bsq.pixels import as_clip, check_range, check_size, pad_to
-from bsq.quantizers import KL, QuantizerSettings, build_quantizer
+from bsq.quantizers import KL, GumbelSettings, KlSettings, QuantizerSettings, VqSettings, build_quantizer
 from bsq.quantizers.base import Quantized
 from bsq.settings import Settings
 from bsq.streaming import StreamDecoder, StreamEncoder
@@ -41,10 +41,15 @@ class TokenizerSettings(Settings):
 
     def least_weights(self) -> int:
         """How many numbers the weights are at least, without building anything."""
+        match self.quantizer:
+            case VqSettings(size=size, width=latent) | GumbelSettings(size=size, width=latent):
+                codebook = size * latent
+            case KlSettings(width=latent):
+                codebook = 0
+            case _:
+                codebook = latent = 0
         sides = (self.encoder, self.decoder)
-        return sum(
-            side.width * (3 * self.patch**2 + side.depth * side.width * (4 + 2 * side.mlp_ratio)) for side in sides
-        )
+        return codebook + sum(side.least_weights() + side.width * (3 * self.patch**2 + latent) for side in sides)
 
 
 @dataclass(frozen=True)
@@ -293,8 +298,9 @@ class Tokenizer(
 
         Raises CheckpointError: they do not fit. Nothing is built where the settings claim more than there is.
         """
-        check_claim(settings.least_weights(), lambda: cls(settings), tensors, str(source))
+        check_claim(settings.least_weights(), tensors, str(source))
         tokenizer = cls(settings)
+        check_fit(tokenizer, tensors, str(source))
         tokenizer.load_state_dict(tensors)
         return tokenizer.eval()
 

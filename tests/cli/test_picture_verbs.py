@@ -293,19 +293,31 @@ def test_the_wrong_model(run: Run, other_model: Path) -> None:
 
 
 TABLE = {"kind": "learned", "frames": 1, "rows": 2**20, "columns": 2**20}
+CODEBOOK = {"kind": "vq", "size": 2**20, "width": 2**20}
 
 
-@pytest.mark.parametrize("claim", [{"width": 2**40}, {"depth": 2**40}, {"mlp_ratio": 2**40}, {"positions": TABLE}])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"encoder": {"width": 2**40}},
+        {"encoder": {"depth": 2**40}},
+        {"decoder": {"mlp_ratio": 2**40}},
+        {"encoder": {"positions": TABLE}},
+        {"quantizer": CODEBOOK},
+        {"quantizer": {"kind": "kl", "width": 2**40}},
+    ],
+)
 def test_a_configuration_that_claims_too_much_is_refused_at_once(run: Run, tiny_model: Path, claim: dict) -> None:
     config = json.loads((tiny_model / "config.json").read_text())
-    config["settings"]["encoder"] |= claim
+    for part, told in claim.items():
+        config["settings"][part] = told if part == "quantizer" else config["settings"][part] | told
     Path("greedy").mkdir()
     Path("greedy/config.json").write_text(json.dumps(config))
     Path("greedy/model.safetensors").write_bytes((tiny_model / "model.safetensors").read_bytes())
     save_picture("a.png", picture())
     done = run("encode", "a.png", model=Path("greedy"))
     assert done.exit_code == 6
-    assert "does not fit the model" in done.stderr
+    assert "describe at least" in done.stderr
 
 
 def test_limits(run: Run) -> None:

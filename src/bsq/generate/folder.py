@@ -19,6 +19,7 @@ from bsq.folders import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     check_claim,
+    check_fit,
     download,
     read_settings,
     read_tensors,
@@ -91,7 +92,8 @@ def load_generator(name_or_path: str | Path, device: str | torch.device = "cpu")
     else:
         folder = download(name, {})
     card, tensors = read_settings(folder, GeneratorCard), read_tensors(folder)
-    check_claim(card.network.least_weights(), lambda: Generator(card.network), tensors, str(folder))
+    check_claim(card.network.least_weights(), tensors, str(folder))
     network = Generator(card.network)
+    check_fit(network, tensors, str(folder))
     network.load_state_dict(tensors)
     return TrainedGenerator(network.eval().to(device), card)

@@ -65,7 +65,11 @@ class GeneratorSettings(Settings):
 
     def least_weights(self) -> int:
         """How many numbers the weights are at least, without building anything."""
-        return self.depth * self.width**2 * (4 + 2 * self.mlp_ratio)
+        _, rows, columns = self.grid
+        table = rows * columns if self.positions == "learned" else 0
+        values = sum(make_grouping(self.radices, self.group_digits).vocabularies)
+        rows_of_tables = table + self.classes + (2 * values if self.inputs == "embeddings" else values)
+        return self.width * (rows_of_tables + self.depth * self.width * (4 + 2 * self.mlp_ratio))
 
 
 class SignTable(nn.Module):

@@ -62,6 +62,15 @@ class TransformerSettings(Settings):
             raise ValueError("window_frames counts a frame and earlier ones; it does not go with time=full")
         return self
 
+    def least_weights(self) -> int:
+        """How many numbers the weights are at least, without building anything."""
+        match self.positions:
+            case LearnedPositionsSettings(rows=rows, columns=columns, frames=frames):
+                table = (rows * columns + (frames if frames > 1 else 0)) * self.width
+            case _:
+                table = 0
+        return table + self.depth * self.width**2 * (4 + 2 * self.mlp_ratio)
+
     def reach(self, rows: int, columns: int) -> Reach:
         """How far a token of a rows × columns grid sees: half a window more with every block, or everything."""
         match self.attention:
