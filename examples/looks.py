@@ -96,8 +96,8 @@ def seams(model: Tokenizer, bits: int, photographs: list[np.ndarray]) -> float:
             at = np.arange(1, len(steps) + 1)
             at_windows.append(steps[at % window == 0])
             elsewhere.append(steps[(at % model.patch == 0) & (at % window != 0)])
-    borders = np.concatenate(at_windows)
-    return float(borders.mean() / np.concatenate(elsewhere).mean()) if len(borders) else 1.0
+    borders, others = np.concatenate(at_windows), np.concatenate(elsewhere)
+    return float(borders.mean() / others.mean()) if len(borders) and len(others) else 1.0
 
 
 def legible(model: Tokenizer, bits: int, size: int) -> float:

@@ -38,7 +38,7 @@ CONSOLE = Console(highlight=False)
 COSINES, COMPONENTS = "begin=cosines", "begin=components"
 CROPS = 500  # whose principal components are taken
 OUTCOME = "outcome.json"
-COMPUTED = "pictures=", "schedule.warm_up="
+COMPUTED = "pictures", "schedule.warm_up"
 MARK = "trial.txt"  # of a folder that is a trial's, and may be emptied
 
 
@@ -71,6 +71,8 @@ def main() -> None:
     ]
     references = [to_pixels(open_picture(one.read())) for one in find_pictures(options.evaluation)[: options.pictures]]
     measured = [f"measured on {options.evaluation}, {len(references)} pictures, at {content['rates']} bits"]
+    if not content["trials"]:
+        raise SystemExit(f"{options.trials} names no trials")
     folders = folders_of(content["trials"])
     (first, *_), *_ = map(stages_of, content["trials"].values())
     flops = options.crops * plan_run(recipe_of(base, [*common, *first])).flops
@@ -140,9 +142,9 @@ def stages_of(changes: list[str] | list[list[str]]) -> list[list[str]]:
     stages = [change for change in changes if isinstance(change, list)]
     if stages and len(stages) != len(changes):
         raise SystemExit(f"a trial is a list of changes or of stages, not of both: {changes}")
-    stages = stages or [[str(change) for change in changes]]
+    stages = [[str(change) for change in stage] for stage in stages or [changes]]
     for change in itertools.chain(*stages):
-        if change.startswith(COMPUTED):
+        if change.startswith(tuple(f"{name}=" for name in COMPUTED)) or ("schedule=" in change and "warm_up" in change):
             raise SystemExit(f"{change} cannot be chosen: all trials take the same FLOPs")
     if any(beginnings_of(stage) for stage in stages[1:]):
         raise SystemExit("begin=… is for a trial's first stage")

@@ -108,7 +108,12 @@ def test_the_command_line_names_it(two: Path, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, [*given, "best", "-o", str(tmp_path / "best.png")])
     assert wrong.exit_code == CheckpointError.exit_code
     assert "no decoder 'best' in two: there are faithful, odd" in wrong.stderr
-    for model, decoder, words in ((two, "Odd", "no decoder can be called"), (f"{two}:odd", "best", "two decoders")):
+    wrongs = [
+        (two, "Odd", "no decoder can be called"),
+        (f"{two}:odd", "best", "two decoders"),
+        (f"{two}:faithful", "odd", "two decoders"),
+    ]
+    for model, decoder, words in wrongs:
         wrong = CliRunner().invoke(app, ["decode", str(stream), "-m", str(model), "--decoder", decoder])
         assert wrong.exit_code == 2
         assert words in wrong.stderr

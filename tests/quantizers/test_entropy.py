@@ -196,3 +196,9 @@ def test_two_processes_act_as_one():
             torch.testing.assert_close(torch.tensor(own) / 2, gradient[rank], atol=1e-6, rtol=1e-4)
     for update in ("ema", "gradient"):
         assert results["codebook", update, 0] == results["codebook", update, 1]
+
+
+def test_a_latent_may_lie_in_any_order():
+    latent = torch.nn.functional.normalize(torch.randn(1, 18, 8, 8), dim=1).permute(0, 2, 3, 1)
+    mine, wanted = (per_bit_entropy(z, 4 / math.sqrt(18), 1.0, 1.0) for z in (latent, latent.contiguous()))
+    assert mine.objective == wanted.objective

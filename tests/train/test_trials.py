@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from bsq.layers.patches import patchify
 from bsq.tokenizer import Tokenizer
@@ -62,6 +63,8 @@ def test_stages_share_the_computation_and_go_on_from_one_another(pictures: Path,
     for basis in ("cosines", "components"):
         recipe = yaml.safe_load((tmp_path / basis / "run-0" / "recipe.yaml").read_text())
         assert recipe["initial"] == str(tmp_path / basis / "begin")
+    first, second = (load_file(tmp_path / basis / "begin" / "model.safetensors") for basis in ("cosines", "components"))
+    assert not torch.allclose(first["encoder.embed.weight"], second["encoder.embed.weight"], atol=1e-3)
     when = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/outcome.json")}
     assert attempt(TRIALS, pictures, tmp_path).returncode == 0
     assert when == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/outcome.json")}
@@ -73,6 +76,7 @@ def test_stages_share_the_computation_and_go_on_from_one_another(pictures: Path,
         ("both", ["batch=8", ["batch=4"]], "not of both"),
         ("long", ["pictures=4"], "cannot be chosen"),
         ("warm", [[], ["schedule.warm_up=4"]], "cannot be chosen"),
+        ("also warm", ["schedule={warm_up: 4}"], "cannot be chosen"),
         ("late", [[], ["begin=cosines"]], "first stage"),
         ("twice", ["begin=cosines", "begin=components"], "one of"),
         ("..", [], "no name for a trial"),

@@ -116,12 +116,12 @@ def picture_name(suffix: str) -> Renaming:
 
 def name_with_decoder(model: str, decoder: str) -> str:
     """MODEL:DECODER. Raises SettingsError for a name that no decoder has, or two decoders."""
-    from bsq.checkpoint.decoders import FAITHFUL, NAME, split_decoder
+    from bsq.checkpoint.decoders import NAME, split_decoder
 
     if NAME.fullmatch(decoder) is None:
         raise SettingsError(f"no decoder can be called {decoder!r}; the bundled model has faithful and perceptual")
     owner, chosen = split_decoder(model)
-    if chosen not in (FAITHFUL, decoder):
+    if owner != model and chosen != decoder:
         raise SettingsError(f"--model {model} and --decoder {decoder} name two decoders; give one of them")
     return f"{owner}:{decoder}"
 

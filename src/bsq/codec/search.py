@@ -51,7 +51,7 @@ MEMORY = 2 << 30
 FEW = 1_024
 """So many tokens are searched together, whatever they take."""
 PROBE, PROBE_FRAMES = 16, 4
-"""Tokens of a side, at least, and frames of what memory is measured with; of windows it has two along a side."""
+"""Tokens of a side, and frames, of what memory is measured with; twice as many a side for large windows."""
 JUDGED = 512
 """Side in pixels, at least, of the pieces that distortion is measured in at the end; the last one of an axis has what
 is left over, too.
@@ -195,7 +195,7 @@ class Search:
         """Tokens of a side that show what masks and shifted windows keep."""
         match self.model.settings.decoder.attention:
             case WindowAttentionSettings(size=size):
-                return max(PROBE, 2 * size)
+                return PROBE if 2 * size <= PROBE else 2 * PROBE
             case FullAttentionSettings():
                 return PROBE
 

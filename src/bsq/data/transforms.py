@@ -21,7 +21,8 @@ class CropSettings(Settings):
     """`crop` pixels a side are cut at random from a picture whose short side was scaled to `short_side` (None: as it
     is). Before that the cut is widened by a factor drawn from `zoom` (log-uniform; 2 shows twice as much at half the
     size). `flip` is the probability of mirroring left and right, `grey` that of leaving the colour out (luma of BT.601
-    in all three channels), `recolour` that of other colours (`Recolour`). Pictures smaller than the cut are enlarged.
+    in all three channels), `recolour` that of other colours (`Recolour`) where colour is left. Pictures smaller than
+    the cut are enlarged.
     """
 
     crop: PositiveInt = 128
@@ -93,11 +94,11 @@ def random_cut(size: tuple[int, int], settings: CropSettings, random: np.random.
     another's; further ones where greys or other colours are asked for.
     """
     zoom, down, right, mirror = random.random(4)
-    grey = settings.grey > 0 and random.random() < settings.grey
-    recolour = Recolour.drawn(random) if settings.recolour > 0 and random.random() < settings.recolour else None
+    grey, other = random.random(2) if settings.grey or settings.recolour else (1.0, 1.0)
+    recolour = Recolour.drawn(random) if other < settings.recolour else None
     side = _side_in_picture(size, settings, zoom)
     top, left = down * (size[0] - side), right * (size[1] - side)
-    return Cut(top, left, side, settings.crop, mirror < settings.flip, grey, recolour)
+    return Cut(top, left, side, settings.crop, mirror < settings.flip, grey < settings.grey, recolour)
 
 
 def central_cut(size: tuple[int, int], settings: CropSettings) -> Cut:

@@ -160,7 +160,7 @@ class _PerBitEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, latent: Tensor, half_scale: float, gamma: float, bound: float, sample_weight: float
     ) -> tuple[Tensor, ...]:
-        z = latent.reshape(-1, latent.shape[-1])
+        z = latent.reshape(-1, latent.shape[-1]).contiguous()
         tokens, bits = z.shape
         t = torch.mul(z, 2 * half_scale).sigmoid_().mul_(2).sub_(1)
         lean = t.mean(0)
