@@ -1,0 +1,54 @@
+"""examples/looks.py: seams are found where the decoder's windows end, shifted ones too, and nowhere else."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "looks.py"
+GREY = np.full((96, 96, 3), 128, np.uint8)
+
+
+@pytest.fixture
+def looks() -> ModuleType:
+    pytest.importorskip("matplotlib")
+    spec = importlib.util.spec_from_file_location("looks", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def model(attention: FullAttentionSettings | WindowAttentionSettings) -> SimpleNamespace:
+    return SimpleNamespace(patch=4, settings=SimpleNamespace(decoder=SimpleNamespace(attention=attention)))
+
+
+def with_steps(every: int, first: int) -> np.ndarray:
+    """A grey picture that is 9 levels brighter or darker behind each step, and a little noisy."""
+    side = np.arange(96)
+    steps = np.cumsum(np.where((side % every == first) & (side > 0), 9.0 * (-1) ** (side // every), 0.0))
+    noise = np.random.default_rng(0).normal(0, 1, GREY.shape)
+    return GREY + (steps[:, None] + steps)[..., None] + noise
+
+
+@pytest.mark.parametrize(("every", "first", "seen"), [(32, 0, True), (32, 16, True), (96, 0, False), (16, 4, False)])
+def test_seams_are_at_whole_and_at_shifted_windows(
+    looks: ModuleType, monkeypatch: pytest.MonkeyPatch, every: int, first: int, seen: bool
+) -> None:
+    monkeypatch.setattr(looks, "again", lambda model, picture, bits: with_steps(every, first))
+    found = looks.seams(model(WindowAttentionSettings(size=8)), 9, [GREY])
+    assert (found > 1.5) is seen
+
+
+def test_where_there_are_no_windows_there_are_no_seams(looks: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "again", lambda model, picture, bits: picture.astype(float))
+    assert looks.seams(model(FullAttentionSettings()), 9, [GREY]) == 1.0
+    assert looks.seams(model(WindowAttentionSettings(size=8)), 9, [GREY[:12, :12]]) == 1.0
+    assert looks.seams(model(WindowAttentionSettings(size=2)), 9, [GREY]) == 1.0
