@@ -67,10 +67,14 @@ class Windows:
         hidden = F.pad(hidden, (0, 0, 0, columns - self.columns, 0, rows - self.rows))
         if self.shift:
             hidden = hidden.roll((-self.shift, -self.shift), (2, 3))
-        cut = hidden.view(
-            batch, frames, rows // self.window_rows, self.window_rows, columns // self.window_columns, -1, width
-        )
-        return cut.permute(0, 2, 4, 1, 3, 5, 6).reshape(batch * self.count, frames, -1, width)
+        return self.cut(hidden).reshape(batch * self.count, frames, -1, width)
+
+    def cut(self, hidden: Tensor) -> Tensor:
+        """Whole windows (B, T, rows, columns, D) → (B, rows of windows, windows, T, window rows, window columns, D), a
+        view.
+        """
+        size = self.window_rows, self.window_columns
+        return hidden.unflatten(3, (-1, size[1])).unflatten(2, (-1, size[0])).permute(0, 2, 4, 1, 3, 5, 6)
 
     def join(self, tokens: Tensor) -> Tensor:
         """Mirror of `split`."""
@@ -133,7 +137,7 @@ class Strip:
             band = make(batch, frames, self.stop - self.start, windows.padded[1], width)
             for there, here in self._pieces():
                 band[here] = hidden[there]
-        return self._cut(band).reshape(-1, frames, windows.window_rows * windows.window_columns, width)
+        return windows.cut(band).reshape(-1, frames, windows.window_rows * windows.window_columns, width)
 
     def join_into(self, hidden: Tensor, tokens: Tensor) -> None:
         """Mirror of `split`: writes the strip's tokens where they belong."""
@@ -145,7 +149,7 @@ class Strip:
             band = hidden[:, :, self.start : self.stop]
         else:
             band = hidden.new_empty(batch, frames, self.stop - self.start, windows.padded[1], width)
-        cut = self._cut(band)
+        cut = windows.cut(band)
         cut.copy_(tokens.view(cut.shape))
         if not self._as_it_lies:
             for there, here in self._pieces():
@@ -155,11 +159,6 @@ class Strip:
     def _as_it_lies(self) -> bool:
         """Whether the strip is a piece of the grid, neither shifted nor padded."""
         return self.windows.shift == 0 and self.windows.padded == (self.windows.rows, self.windows.columns)
-
-    def _cut(self, band: Tensor) -> Tensor:
-        """(B, T, rows, columns, D) → (B, rows of windows, windows, T, window rows, window columns, D), a view."""
-        size = self.windows.window_rows, self.windows.window_columns
-        return band.unflatten(3, (-1, size[1])).unflatten(2, (-1, size[0])).permute(0, 2, 4, 1, 3, 5, 6)
 
     def _pieces(self) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
         """Where in the grid, and where in the strip, what both have lies."""
