@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,19 +12,12 @@ import pytest
 from bsq.checkpoint import load
 from bsq.tokenizer import Tokenizer
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "bundle.py"
-
 
 @pytest.fixture
-def bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+def bundle(monkeypatch: pytest.MonkeyPatch, example: Callable[[str], ModuleType], tmp_path: Path) -> ModuleType:
     """The script, for a package whose models lie in a folder of the test."""
     monkeypatch.setattr(sys.modules["bsq.checkpoint.load"], "MODELS", tmp_path / "models")
-    spec = importlib.util.spec_from_file_location("bundle", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return example("bundle")
 
 
 def run_of(tokenizer: Tokenizer, folder: Path) -> Path:

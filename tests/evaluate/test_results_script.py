@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -18,18 +17,10 @@ from bsq.evaluate.published import published_beside
 from bsq.evaluate.systems.codecs import LikeSystem
 from bsq.evaluate.systems.spec import CodecSpec, parse_named
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "results.py"
-
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("results", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["results"] = module
-    spec.loader.exec_module(module)
-    return module
+def script(example: Callable[[str], ModuleType]) -> ModuleType:
+    return example("results")
 
 
 def folders(tmp_path: Path, *names: str) -> Path:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -11,19 +10,13 @@ import pytest
 
 from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "looks.py"
 GREY = np.full((96, 96, 3), 128, np.uint8)
 
 
 @pytest.fixture
-def looks() -> ModuleType:
+def looks(example: Callable[[str], ModuleType]) -> ModuleType:
     pytest.importorskip("matplotlib")
-    spec = importlib.util.spec_from_file_location("looks", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return example("looks")
 
 
 def model(attention: FullAttentionSettings | WindowAttentionSettings) -> SimpleNamespace:

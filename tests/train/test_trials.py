@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -33,13 +33,8 @@ TRIALS = {
 
 
 @pytest.fixture(scope="module")
-def beginnings() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("beginnings", EXAMPLES / "beginnings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def beginnings(example: Callable[[str], ModuleType]) -> ModuleType:
+    return example("beginnings")
 
 
 def attempt(trials: dict[str, object], pictures: Path, out: Path) -> subprocess.CompletedProcess[str]:
