@@ -25,12 +25,6 @@ def picture(height: int = 24, width: int = 40, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def run(here: Path, tiny_model: Path) -> Run:
     """`run("encode", "a.png")` with the tiny model, in an empty folder."""
 

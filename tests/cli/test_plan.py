@@ -14,12 +14,6 @@ NAMING = Naming(lambda p: p.with_suffix(".bsq"), lambda p: p.with_name(p.name + 
 SUFFIXES = frozenset({".jpg", ".png"})
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def make(*names: str) -> None:
     for name in names:
         Path(name).parent.mkdir(parents=True, exist_ok=True)

@@ -73,12 +73,6 @@ def growing(name: str) -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def run(here: Path, tiny_model: Path) -> Run:
     """`run("encode", "clip.mp4")` with the tiny model and no prior, in an empty folder."""
 
