@@ -35,10 +35,10 @@ from bsq.metrics.pixel import psnr
 from bsq.train import End, Recipe, RunResult, load_recipe, plan_run, run
 
 CONSOLE = Console(highlight=False)
-COSINES, COMPONENTS = "begin=cosines", "begin=components"
+BEGINNINGS = COSINES, COMPONENTS = "begin=cosines", "begin=components"
 CROPS = 500  # whose principal components are taken
 OUTCOME = "outcome.json"
-COMPUTED = "pictures", "schedule.warm_up"
+COMPUTED = re.compile(r"^pictures=|\bwarm_up\b")
 MARK = "trial.txt"  # of a folder that is a trial's, and may be emptied
 
 
@@ -144,7 +144,7 @@ def stages_of(changes: list[str] | list[list[str]]) -> list[list[str]]:
         raise SystemExit(f"a trial is a list of changes or of stages, not of both: {changes}")
     stages = [[str(change) for change in stage] for stage in stages or [changes]]
     for change in itertools.chain(*stages):
-        if change.startswith(tuple(f"{name}=" for name in COMPUTED)) or ("schedule=" in change and "warm_up" in change):
+        if COMPUTED.search(change):
             raise SystemExit(f"{change} cannot be chosen: all trials take the same FLOPs")
     if any(beginnings_of(stage) for stage in stages[1:]):
         raise SystemExit("begin=… is for a trial's first stage")
@@ -153,7 +153,7 @@ def stages_of(changes: list[str] | list[list[str]]) -> list[list[str]]:
 
 def beginnings_of(settings: list[str]) -> list[str]:
     """What no recipe says. Ends the program where it is more than one thing."""
-    found = [setting for setting in settings if setting in (COSINES, COMPONENTS)]
+    found = [setting for setting in settings if setting in BEGINNINGS]
     if len(found) > 1:
         raise SystemExit(f"a trial begins with one of {' and '.join(found)}")
     return found
@@ -209,7 +209,7 @@ def begun_with_basis(base: Path, settings: list[str], folder: Path) -> list[str]
 
 
 def recipe_of(base: Path, settings: list[str]) -> Recipe:
-    recipe = load_recipe(base, [setting for setting in settings if setting not in beginnings_of(settings)])
+    recipe = load_recipe(base, [setting for setting in settings if setting not in BEGINNINGS])
     assert isinstance(recipe, Recipe)
     return recipe
 
