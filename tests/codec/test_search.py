@@ -96,7 +96,7 @@ def test_without_steps_the_codes_are_the_encoders() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (8, 8), (37, 53), (100, 9)])
 def test_sizes_are_restored(tiny_tokenizer: Tokenizer, shape: tuple[int, int]) -> None:
     prior = exact_prior(12)
-    data = compress(noise(*shape), tiny_tokenizer, prior=prior, search=2)
+    data = compress(noise(*shape), tiny_tokenizer, prior=prior, search=10)
     assert decompress(data, tiny_tokenizer, priors=[prior]).shape == (*shape, 3)
 
 
@@ -121,7 +121,7 @@ def test_less_distortion_in_no_more_than_the_bits_allowed(name: str) -> None:
 
 def test_what_is_found_is_thrown_away_where_it_is_worse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "LEARNING_RATE", 100.0)
-    assert compress(CAT, bits=18, search=1) == compress(CAT, bits=18)
+    assert compress(CAT, bits=18, search=10) == compress(CAT, bits=18)
 
 
 def test_a_heavier_bit_makes_fewer_bits() -> None:
@@ -148,7 +148,7 @@ def test_a_limit_that_is_far_away_changes_nothing() -> None:
     assert compress(small, bits=9, max_bytes=10**6, search=12) == compress(small, bits=9, search=12)
 
 
-@pytest.mark.parametrize(("times", "kept"), [(1.019, True), (1.021, False)])
+@pytest.mark.parametrize(("times", "kept"), [(1.049, True), (1.051, False)])
 def test_codes_that_take_too_many_bits_are_not_taken(times: float, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Codes] = []
 
@@ -172,7 +172,7 @@ def test_without_a_learned_prior_there_is_one_try(monkeypatch: pytest.MonkeyPatc
         return descend(self, clip, latent, weight, tell)
 
     monkeypatch.setattr(Search, "descend", noted)
-    Search(bsq.load("biscuit-s"), AdaptivePrior(), 9, 1)(to_pixels(CAT[:32, :32]), growth=0.0)
+    Search(bsq.load("biscuit-s"), AdaptivePrior(), 9, 10)(to_pixels(CAT[:32, :32]), growth=0.0)
     assert len(tries) == 1
 
 
@@ -190,7 +190,7 @@ def test_agreement_with_the_encoder_holds_digits(monkeypatch: pytest.MonkeyPatch
 
 def test_where_nothing_fits_the_encoders_codes_stay(tiny_tokenizer: Tokenizer) -> None:
     prior, pixels = exact_prior(12), to_pixels(CAT)
-    assert Search(tiny_tokenizer, prior, 12, 4)(pixels, growth=0.5) == tiny_tokenizer.encode(pixels)
+    assert Search(tiny_tokenizer, prior, 12, 11)(pixels, growth=0.5) == tiny_tokenizer.encode(pixels)
     plain = compress(CAT, tiny_tokenizer, bits=1)
     assert len(compress(CAT, tiny_tokenizer, max_bytes=len(plain), search=4)) <= len(plain)
 
@@ -296,7 +296,7 @@ def test_a_videos_search_knows_the_priors_that_may_write_it(monkeypatch: pytest.
             given.append(self)
 
     monkeypatch.setattr("bsq.codec.video.Search", Noted)
-    compress_video(iter([CAT[:16, :16]]), 10, io.BytesIO(), bits=9, search=1)
+    compress_video(iter([CAT[:16, :16]]), 10, io.BytesIO(), bits=9, search=10)
     assert [prior.name for prior in (given[0].prior, *given[0].others)] == ["masked", "adaptive"]
 
 
@@ -322,7 +322,7 @@ def test_the_model_is_left_as_it_was(tiny_tokenizer: Tokenizer) -> None:
     prior = exact_prior(12)
     state = torch.get_rng_state()
     with torch.inference_mode():
-        compress(CAT[:32, :32], tiny_tokenizer, prior=prior, search=2)
+        compress(CAT[:32, :32], tiny_tokenizer, prior=prior, search=10)
     assert torch.equal(torch.get_rng_state(), state)
     for parameter, old in zip(tiny_tokenizer.parameters(), before, strict=True):
         assert parameter.requires_grad
@@ -333,17 +333,17 @@ def test_the_model_is_left_as_it_was(tiny_tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_the_default_dtype_is_no_matter(tiny_tokenizer: Tokenizer, dtype: torch.dtype) -> None:
     prior = exact_prior(12)
-    wanted = compress(CAT[:32, :32], tiny_tokenizer, prior=prior, search=4)
+    wanted = compress(CAT[:32, :32], tiny_tokenizer, prior=prior, search=12)
     torch.set_default_dtype(dtype)
     try:
-        assert compress(CAT[:32, :32], tiny_tokenizer, prior=prior, search=4) == wanted
+        assert compress(CAT[:32, :32], tiny_tokenizer, prior=prior, search=12) == wanted
     finally:
         torch.set_default_dtype(torch.float32)
 
 
 def test_other_models_are_searched_too(tiny_tokenizer: Tokenizer) -> None:
     for model in (of(tiny_tokenizer, quantizer=LfqSettings(bits=12)), of(tiny_tokenizer).half()):
-        data = compress(CAT[:40, :40], model, search=2)
+        data = compress(CAT[:40, :40], model, search=10)
         assert decompress(data, model).shape == (40, 40, 3)
 
 

@@ -43,7 +43,7 @@ Search = Annotated[
         "--search",
         metavar="N",
         min=0,
-        help="Look for better codes in N steps, 20 to 80: a better picture, about as many bytes, much more time.",
+        help="Look for better codes in N steps, about as many bytes: 1 to 3 take seconds, 20 to 80 far longer.",
     ),
 ]
 Group = Annotated[

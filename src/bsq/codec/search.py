@@ -1,9 +1,9 @@
 """Better codes by search. What enters: a picture or a group of frames. What leaves: codes of less error in their bytes.
 
-An encoder guesses codes in one pass. Here those of one picture or clip are searched for: gradients of what counts,
-distortion and coded bits, go through decoder and prior to the digits themselves, straight through their signs (Campos
-et al. 2019, arXiv:1906.01223; Yang, Bamler & Mandt 2020, arXiv:2006.04240). Any decoder of the codes shows what was
-found.
+An encoder guesses codes in one pass. Here those of one picture or clip are searched for. In a few steps it is encoded
+again, corrected by what was missing (`bsq.codec.correction`). In many, gradients of what counts, distortion and coded
+bits, go through decoder and prior to the digits themselves, straight through their signs (Campos et al. 2019,
+arXiv:1906.01223; Yang, Bamler & Mandt 2020, arXiv:2006.04240). Any decoder of the codes shows what was found.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bsq.codec.blocks import Block, cut_blocks
+from bsq.codec.correction import TRUST, corrected, mixed
 from bsq.codec.kept import kept_bytes
 from bsq.codes import Codes
 from bsq.errors import SettingsError, ShapeError
@@ -36,8 +37,12 @@ from bsq.tokenizer import Tokenizer
 
 DISTORTION = ReconstructionSettings(l1=0.25, mse=1.0, ms_ssim=1.0, chroma=4.0)
 """As recipes/biscuit-s-colour.yaml trains; of sides that have fewer pixels than MS-SSIM needs, without it."""
-GROWTH = 1.02
+GROWTH = 1.05
 """How many times the bits of the encoder's codes may be spent."""
+DESCENT_FROM = 10
+"""Fewer steps are corrections: in so few, gradients find less."""
+TRUSTS = TRUST, 0.65, 0.8
+"""Weights of the encoder's latent in corrected codes, in one try after another: more of it makes fewer bits."""
 WEIGHTS_OF_A_BIT = 3e-3, 4.5e-3, 7e-3
 """What a coded bit a token weighs beside distortion, in one try after another: the first makes files about as large as
 the encoder's, a little smaller as a rule; the others are for those that would become too large.
@@ -83,7 +88,7 @@ def check_search(steps: int, model: Tokenizer) -> int:
 class Search:
     """Codes of `bits` digits by `steps` steps of search, for one model and prior.
 
-    Only the learned prior steers the search by its gradients; with any other the bits count in the end alone.
+    Only the learned prior steers a descent by its gradients; with any other the bits count in the end alone.
     """
 
     @torch.inference_mode(False)
@@ -122,19 +127,32 @@ class Search:
         latent = self.model.latent(clip).float()
         first = self.codes_of(self.model.quantizer.digits(latent))
         room = growth * self.spent(first)
+        for found in self.attempts(clip, latent):
+            if self.spent(found) <= room:
+                self.tell(1.0)
+                return found if self.distortion_of(found, clip) < self.distortion_of(first, clip) else first
+        return first
+
+    def attempts(self, clip: Tensor, latent: Tensor) -> Iterator[Codes]:
+        """Codes that may be better than those of the encoder's latent, one after another of fewer bits."""
+        if self.steps < DESCENT_FROM:
+            again = corrected(self.model, clip, latent, self.bits, self.steps, self.tell)
+            for trust in TRUSTS:
+                yield self.codes_of(self.model.quantizer.digits(mixed(latent, again, trust)))
+            return
         # Without an estimate a bit has no gradient: every try would find the same.
         weights = WEIGHTS_OF_A_BIT if self.estimate is not None else WEIGHTS_OF_A_BIT[:1]
         for number, weight in enumerate(weights):
 
             def tell(done: float, before: int = number) -> None:
-                if self.told is not None:
-                    self.told((before + done) / len(weights))
+                self.tell((before + done) / len(weights))
 
-            found = self.codes_of(self.descend(clip, latent, weight, tell) > 0)
-            if self.spent(found) <= room:
-                tell(len(weights) - number)
-                return found if self.distortion_of(found, clip) < self.distortion_of(first, clip) else first
-        return first
+            yield self.codes_of(self.descend(clip, latent, weight, tell) > 0)
+
+    def tell(self, done: float) -> None:
+        """What share of the search is done, to whom it may concern."""
+        if self.told is not None:
+            self.told(done)
 
     def codes_of(self, digits: Tensor) -> Codes:
         """Of digits (1, T, h, w, L), 0 or 1, those that are kept."""
