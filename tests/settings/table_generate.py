@@ -12,7 +12,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from entries import Row, rows
 from table_bulk import Deaf
-from table_train import draw_pictures
+from table_train import draw_pictures, need
 
 from bsq.bulk.run import Request, tokenize
 from bsq.bulk.settings import TokenizeSettings
@@ -284,5 +284,6 @@ TABLE: list[Row] = [
     *rows(GeneratorRecipe, train, {**RECIPE, "checkpoint_every": 8}, log_every=8),
     *rows(GeneratorRecipe, train, BROKEN, most_bad_steps=9),
     *rows(GeneratorRecipe, build, RECIPE, parallel="fsdp", compile="default"),
+    *rows(GeneratorRecipe, need, RECIPE | {"clip": None}, step_in_backward=True),
     *rows(GeneratorRecipe, count_threads, RECIPE, threads=2),
 ]

@@ -23,6 +23,7 @@ from bsq.tokenizer import Reconstruction, Tokenizer
 from bsq.train import Recipe, Start, run
 from bsq.train.checkpoints import checkpoints, load_state
 from bsq.train.ema import Ema, EmaSettings
+from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.learners import choose_learners
 from bsq.train.objective import LossSettings, NestedSettings, TokenizerObjective, draw_kept
 from bsq.train.optimizers import (
@@ -32,6 +33,7 @@ from bsq.train.optimizers import (
     ScheduleFreeSettings,
     build_optimizers,
 )
+from bsq.train.plan import plan_run
 from bsq.train.rate import RateSettings
 from bsq.train.recipe import SampleSettings
 from bsq.train.schedule import RampSettings, ScheduleSettings, learning_rate_factor, ramped
@@ -184,6 +186,11 @@ def remember(settings: Recipe, folder: Path) -> Any:
     return kept
 
 
+def need(settings: Recipe | GeneratorRecipe, folder: Path) -> Any:
+    """What a run takes, by its plan."""
+    return plan_run(settings)
+
+
 def hold(settings: Recipe, folder: Path) -> Any:
     """Names of the weights that learn."""
     with torch.device("meta"):
@@ -271,6 +278,7 @@ TABLE: list[Row] = [
     *rows(Recipe, train, BROKEN, most_bad_steps=9),
     *rows(Recipe, build, RECIPE, parallel="fsdp", compile="default"),
     *rows(Recipe, remember, RECIPE, recompute=True),
+    *rows(Recipe, need, RECIPE | {"clip": None}, step_in_backward=True),
     *rows(Recipe, hold, RECIPE | {"initial": "biscuit-s"}, learns="decoder"),
     *rows(Recipe, count_threads, RECIPE, threads=2),
 ]

@@ -159,14 +159,15 @@ def other_networks(recipe: Recipe) -> tuple[str, ...]:
 
 
 def copies(recipe: Recipe | GeneratorRecipe, name: str, parameter: nn.Parameter) -> int:
-    """Tensors of a parameter's size: itself, gradient, average, and what its optimizer remembers."""
+    """Tensors of a parameter's size: itself, average, gradient if it is kept, and what its optimizer remembers."""
     if not parameter.requires_grad:
         return 2
+    kept = 2 if recipe.step_in_backward else 3
     match recipe.optimizer:
         case AdamWSettings() | ScheduleFreeSettings():
-            return 5
+            return kept + 2
         case MuonSettings():
-            return 4 if is_hidden_matrix(name, parameter) else 5
+            return kept + (1 if is_hidden_matrix(name, parameter) else 2)
         case other:
             raise TypeError(f"no optimizer for {other!r}")
 

@@ -29,6 +29,7 @@ class RunSettings(Settings, ABC):
     micro_batch: PositiveInt | None = None  # pictures a process takes at once; None: its whole share of the batch
     precision: Literal["fp32", "bf16"] = "bf16"
     clip: PositiveFloat | None = 1.0  # largest norm of the gradient
+    step_in_backward: bool = False  # weights move as soon as their gradients are there: less memory, sooner, the same
     parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: all hold the whole model, or a part each (FSDP2)
     compile: Compile = "off"
     initial: str | None = None  # start from the weights of this model: a bundled name, a folder or a hub id
@@ -48,6 +49,8 @@ class RunSettings(Settings, ABC):
             raise ValueError(f"pictures={self.pictures} is less than one batch of {self.batch}")
         if isinstance(self.optimizer, ScheduleFreeSettings) and self.schedule.floor != 1:
             raise ValueError("optimizer.kind=schedule_free keeps its rate: it needs schedule.floor=1")
+        if self.step_in_backward:
+            check_step_in_backward(self)
         return self
 
     @property
@@ -58,3 +61,15 @@ class RunSettings(Settings, ABC):
     def steps_in(self, pictures: int) -> int:
         """Steps that see about so many pictures, at least one."""
         return max(1, round(pictures / self.batch))
+
+
+def check_step_in_backward(run: RunSettings) -> None:
+    """Raises ValueError for what needs all gradients of a step, or the step at once."""
+    if run.clip is not None:
+        raise ValueError("step_in_backward knows the norm of all gradients too late to clip them: it needs clip=null")
+    if run.micro_batch not in (None, run.batch):
+        raise ValueError(f"step_in_backward cannot add up gradients: micro_batch={run.micro_batch} is not the batch")
+    if isinstance(run.optimizer, ScheduleFreeSettings):
+        raise ValueError(
+            "optimizer.kind=schedule_free counts its steps: it cannot take them in parts (step_in_backward)"
+        )

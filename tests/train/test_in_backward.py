@@ -1,0 +1,144 @@
+"""Steps within the backward pass: the weights of ordinary ones, no gradients left; what they cannot be used with."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from runs import assert_resumes_exactly, losses, tiny
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bsq.errors import SettingsError, TrainingError
+from bsq.train import in_backward, run
+from bsq.train.checkpoints import checkpoints
+from bsq.train.in_backward import InBackward
+from bsq.train.mover import move_in_backward
+from bsq.train.optimizers import AdamWSettings, MuonSettings, build_optimizers
+from bsq.train.plan import plan_run
+
+OPTIMIZERS = {"adamw": AdamWSettings(learning_rate=1e-2), "muon": MuonSettings(learning_rate=1e-2)}
+
+
+class Net(nn.Module):
+    """Two hidden matrices, one of which is used twice, and a weight that is not used at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
+        self.head = nn.Linear(8, 2)
+        self.idle = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks[1](self.blocks[0](self.blocks[1](x)).tanh()))
+
+
+def net() -> Net:
+    return Net()
+
+
+@pytest.fixture(params=[1, 50, 2**23])
+def portion(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(in_backward, "PORTION", request.param)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_weights_and_norm_are_those_of_ordinary_steps(kind: str, portion: int) -> None:
+    x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    one, other = net(), net()
+    plain, optimizers = (build_optimizers(OPTIMIZERS[kind], model) for model in (one, other))
+    moving = InBackward(other.parameters(), optimizers)
+    for _ in range(3):
+        one(x).square().mean().backward()
+        norm = float(nn.utils.get_total_norm([p.grad for p in one.parameters() if p.grad is not None]))
+        for optimizer in plain:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        other(x).square().mean().backward()
+        assert moving.finish() == pytest.approx(norm, rel=1e-5)
+        assert all(parameter.grad is None for parameter in other.parameters())
+        for mine, wanted in zip(other.parameters(), one.parameters(), strict=True):
+            assert torch.equal(mine, wanted)
+
+
+def test_few_gradients_are_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_backward, "PORTION", 1)
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)))
+    InBackward(model.parameters(), build_optimizers(AdamWSettings(), model))
+    there: list[int] = []
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(
+            lambda _: there.append(sum(weight.grad is not None for weight in model.parameters()))
+        )
+    model(torch.ones(2, 4)).sum().backward()
+    assert len(there) == 12
+    assert max(there) <= 1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_gradients_that_are_no_numbers_move_nothing(bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_backward, "PORTION", 1)
+    model = net()
+    moving = InBackward(model.parameters(), build_optimizers(AdamWSettings(learning_rate=1e-2), model))
+    before = [parameter.clone() for parameter in model.parameters()]
+    (model(torch.ones(2, 8)).sum() * bad).backward()
+    assert not math.isfinite(moving.finish())
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    model(torch.ones(2, 8)).sum().backward()
+    assert math.isfinite(moving.finish())
+    assert not all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_run_gives_the_weights_of_an_ordinary_one(pictures: Path, tmp_path: Path) -> None:
+    tensors, norms = [], []
+    for flag in (False, True):
+        out = tmp_path / str(flag)
+        run(tiny(pictures, clip=None, step_in_backward=flag), out)
+        tensors.append(load_file(checkpoints(out / "checkpoints")[-1]))
+        norms.append([line["gradient_norm"] for line in losses(out)])
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+def test_it_resumes_exactly(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_backward, "PORTION", 100)
+    recipe = tiny(pictures, clip=None, step_in_backward=True)
+    run(recipe, tmp_path / "whole")
+    assert_resumes_exactly(recipe, tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_bad_steps_end_a_run(pictures: Path, tmp_path: Path) -> None:
+    optimizer = {"kind": "adamw", "learning_rate": 1e30}
+    with pytest.raises(TrainingError, match="gave no numbers"):
+        run(tiny(pictures, clip=None, step_in_backward=True, optimizer=optimizer, most_bad_steps=2), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "needs clip=null"),
+        ({"clip": None, "micro_batch": 2}, "micro_batch=2 is not the batch"),
+        ({"clip": None, "optimizer": {"kind": "schedule_free"}, "schedule": {"floor": 1.0}}, "counts its steps"),
+    ],
+)
+def test_what_it_cannot_be_used_with_is_said(changes: dict[str, Any], words: str, pictures: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        tiny(pictures, step_in_backward=True, **changes)
+
+
+def test_processes_that_share_gradients_refuse_it(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    with pytest.raises(SettingsError, match="before 2 processes"):
+        move_in_backward(tiny(pictures, clip=None, step_in_backward=True), net(), [], Accelerator(cpu=True))
+
+
+def test_a_plan_counts_no_gradients(pictures: Path) -> None:
+    plain, moving = (plan_run(tiny(pictures, clip=None, step_in_backward=flag)) for flag in (False, True))
+    assert plain.state_bytes - moving.state_bytes == 4 * plain.parameters
