@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks import Clock, Row, interleaved, peak_bytes, show
 from benchmarks.textbook import textbook_of, vit_b
+from bsq import load
 from bsq.quantizers.base import Quantized
 from bsq.tokenizer import Tokenizer
 from bsq.train.in_backward import InBackward
@@ -121,6 +122,7 @@ def beside_a_peer(side: int = 256) -> Iterator[Row]:
     ).eval()
     pixels, ours = picture(side), vit(side).prepare()
     peer_short, short = copy.deepcopy(peer).bfloat16(), vit(side).bfloat16().prepare()
+    bundled = load("biscuit-s").prepare()
 
     def by_peer(model: AutoencoderKL, dtype: torch.dtype) -> Step:
         @torch.no_grad()
@@ -135,12 +137,14 @@ def beside_a_peer(side: int = 256) -> Iterator[Row]:
             by_peer(peer_short, torch.bfloat16),
             lambda: through(ours, pixels),
             lambda: through(short, pixels),
+            lambda: through(bundled, pixels),
         ],
         ROUNDS,
     )
     name = f"encode + decode {side}² beside a diffusers VAE, {parameters(peer):.0f} M weights: float32"
     yield ratio(name, seconds[0] / seconds[2], 3)
     yield ratio("… bfloat16 both", seconds[1] / seconds[3], 3)
+    yield Row("… biscuit-s beside the VAE, float32", f"{seconds[0] / seconds[4]:.1f}×")
 
 
 def parameters(model: nn.Module) -> float:
