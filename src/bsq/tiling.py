@@ -49,8 +49,8 @@ def blend_tiles(digits: Tensor, tiling: Tiling, patch: int, decode: Callable[[Te
     batch, frames, rows, columns, _ = digits.shape
     if (rows, columns) == (tiling.rows, tiling.columns):
         return decode(digits, 0, 0)
-    total = torch.zeros(batch, 3, frames, rows * patch, columns * patch, device=digits.device)
-    weights = torch.zeros(rows * patch, columns * patch, device=digits.device)
+    total = torch.zeros(batch, 3, frames, rows * patch, columns * patch, dtype=torch.float32, device=digits.device)
+    weights = torch.zeros(rows * patch, columns * patch, dtype=torch.float32, device=digits.device)
     weight = _hat(tiling.rows * patch, digits.device)[:, None] * _hat(tiling.columns * patch, digits.device)
     for top in starts(rows, tiling.rows, max(1, tiling.rows // 2)):
         for left in starts(columns, tiling.columns, max(1, tiling.columns // 2)):

@@ -38,7 +38,7 @@ def test_a_photograph_gets_better_in_the_bits_allowed(steps: int, bits: int) -> 
     assert digit_lengths(prior, found).sum() <= 1.05 * digit_lengths(prior, first).sum()
 
 
-def test_greys_lose_half_of_their_tint() -> None:
+def test_greys_lose_much_of_their_tint() -> None:
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (64, 256, 3)).copy()
     tints = []
     for steps in (0, 3):
@@ -88,6 +88,24 @@ def test_pixels_stay_in_their_range(tiny_tokenizer: Tokenizer) -> None:
 def test_latents_count_by_their_direction() -> None:
     first, last = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, -0.1]])
     torch.testing.assert_close(mixed(first, last, 0.75), torch.tensor([[0.75, -0.25]]))
+    opposite = torch.tensor([[2.0], [-5.0]])
+    assert torch.equal(mixed(opposite, -opposite, 0.5).sign(), opposite.sign())
+
+
+def test_a_later_try_counts_where_the_first_shows_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    worth = iter([1.0, 2.0, 0.5])  # of the encoder's codes, and of two tries
+    monkeypatch.setattr(Search, "distortion_of", lambda self, codes, clip: next(worth))
+    monkeypatch.setattr(Search, "spent", lambda self, codes: 1.0)
+    model, pixels = bsq.load("biscuit-s"), to_pixels(CAT)
+    asked: list[float] = []
+
+    def noted(first: Tensor, latent: Tensor, trust: float) -> Tensor:
+        asked.append(trust)
+        return mixed(first, latent, trust)
+
+    monkeypatch.setattr("bsq.codec.search.mixed", noted)
+    assert Search(model, UniformPrior(), 18, 1)(pixels) != model.encode(pixels, 18)
+    assert asked == list(TRUSTS[:2])
 
 
 def test_fewer_bits_are_tried_before_giving_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,11 +125,14 @@ def test_fewer_bits_are_tried_before_giving_up(monkeypatch: pytest.MonkeyPatch) 
     assert changed[-1] > 0
 
 
-def test_frames_are_corrected_each_by_itself() -> None:
+def test_frames_of_clips_are_corrected() -> None:
     model = bsq.load("biscuit-s")
     clip = torch.cat([as_clip(to_pixels(CAT[:64, :64])), as_clip(to_pixels(CAT[64:, 64:]))], 2)
-    found = Search(model, UniformPrior(), 18, 2)(clip)
-    first = model.encode(clip, 18)
+    latent = model.latent(clip)
+    together = corrected(model, clip, latent, 18, 1, silent)
+    alone = corrected(model, clip[:, :, :1], latent[:, :1], 18, 1, silent)
+    assert torch.equal(together[:, :1], alone)
+    found, first = Search(model, UniformPrior(), 18, 2)(clip), model.encode(clip, 18)
     assert float(distortion(model.decode(found), clip)) < float(distortion(model.decode(first), clip))
     with torch.inference_mode():
         assert Search(model, UniformPrior(), 18, 2)(clip) == found

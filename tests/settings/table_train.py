@@ -6,6 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from bsq.data.loader import open_samples
 from bsq.errors import TrainingError
 from bsq.quantizers.base import Quantized, QuantizerTerms
 from bsq.tokenizer import Reconstruction, Tokenizer
-from bsq.train import Recipe, Start, run
+from bsq.train import Recipe, Start, in_backward, run
 from bsq.train.checkpoints import checkpoints, load_state
 from bsq.train.ema import Ema, EmaSettings
 from bsq.train.generator_recipe import GeneratorRecipe
@@ -187,8 +188,9 @@ def remember(settings: Recipe, folder: Path) -> Any:
 
 
 def need(settings: Recipe | GeneratorRecipe, folder: Path) -> Any:
-    """What a run takes, by its plan."""
-    return plan_run(settings)
+    """What a run takes, by its plan; gradients that move weights at once do not wait for others."""
+    with patch.object(in_backward, "PORTION", 1):
+        return plan_run(settings)
 
 
 def hold(settings: Recipe, folder: Path) -> Any:

@@ -41,17 +41,22 @@ def corrected(
 
 
 def mixed(first: Tensor, latent: Tensor, trust: float = TRUST) -> Tensor:
-    """Two latents (…, L) in one, each of length 1 before."""
-    return trust * F.normalize(first, dim=-1) + (1 - trust) * F.normalize(latent, dim=-1)
+    """Two latents (…, L) in one, each of length 1 before; where they say the opposite equally, the first is right."""
+    first, latent = F.normalize(first, dim=-1), F.normalize(latent, dim=-1)
+    both = trust * first + (1 - trust) * latent
+    return torch.where(both == 0, first, both)
 
 
 def coarse(pixels: Tensor, patch: int) -> Tensor:
     """Means (T, 3, ⌈H / s⌉, ⌈W / s⌉) of squares of s = half a patch, of pixels (1, 3, T, H, W)."""
-    return F.avg_pool2d(pixels[0].transpose(0, 1), max(1, patch // 2), ceil_mode=True, count_include_pad=False)
+    return F.avg_pool2d(pixels[0].transpose(0, 1), half(patch), ceil_mode=True, count_include_pad=False)
 
 
 def fine(means: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
     """Mirror of `coarse`: pixels (1, 3, T, H, W) between whose squares' centres colours change evenly."""
-    step = max(1, patch // 2)
-    grown = F.interpolate(means, scale_factor=step, mode="bilinear", align_corners=False)
+    grown = F.interpolate(means, scale_factor=half(patch), mode="bilinear", align_corners=False)
     return grown[..., : size[0], : size[1]].transpose(0, 1)[None]
+
+
+def half(patch: int) -> int:
+    return max(1, patch // 2)

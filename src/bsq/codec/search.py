@@ -37,10 +37,10 @@ from bsq.tokenizer import Tokenizer
 
 DISTORTION = ReconstructionSettings(l1=0.25, mse=1.0, ms_ssim=1.0, chroma=4.0)
 """As recipes/biscuit-s-colour.yaml trains; of sides that have fewer pixels than MS-SSIM needs, without it."""
-GROWTH = 1.05
-"""How many times the bits of the encoder's codes may be spent."""
 DESCENT_FROM = 10
 """Fewer steps are corrections: in so few, gradients find less."""
+GROWTH, CORRECTED_GROWTH = 1.02, 1.05
+"""How many times the bits of the encoder's codes may be spent: by a descent, which counts them, and by corrections."""
 TRUSTS = TRUST, 0.65, 0.8
 """Weights of the encoder's latent in corrected codes, in one try after another: more of it makes fewer bits."""
 WEIGHTS_OF_A_BIT = 3e-3, 4.5e-3, 7e-3
@@ -85,6 +85,11 @@ def check_search(steps: int, model: Tokenizer) -> int:
     return count
 
 
+def growth_of(steps: int) -> float:
+    """How many times the encoder's bits a search of so many steps may spend."""
+    return GROWTH if steps >= DESCENT_FROM else CORRECTED_GROWTH
+
+
 class Search:
     """Codes of `bits` digits by `steps` steps of search, for one model and prior.
 
@@ -105,19 +110,21 @@ class Search:
         self.steps, self.bits = check_search(steps, model), model.check_bits(bits)
         self.corner = corner_of(model.quantizer, "search")
         self.model, self.prior, self.others, self.told = model, prior, others, told
-        # A copy: the model's own may be in half precision, or in training.
-        self.decoder = copy.deepcopy(model.decoder).float().requires_grad_(False)
-        self.device = next(self.decoder.parameters()).device
-        self.estimate = Estimate(prior, bits, self.device) if isinstance(prior, ExactPrior) else None
+        self.device = next(model.decoder.parameters()).device
+        self.descends = self.steps >= DESCENT_FROM
+        if self.descends:
+            # A copy: the model's own may be in half precision, or in training.
+            self.decoder = copy.deepcopy(model.decoder).float().requires_grad_(False)
+            self.estimate = Estimate(prior, bits, self.device) if isinstance(prior, ExactPrior) else None
         self.kept: dict[int, float] = {}  # by frames: `kept_by_token`
 
     @torch.inference_mode(False)
-    def __call__(self, pixels: Tensor, growth: float = GROWTH) -> Codes:
+    def __call__(self, pixels: Tensor, growth: float | None = None) -> Codes:
         """Codes (1, T, h, w, bits) of pixels (1, 3, T, H, W) or (1, 3, H, W) in [−1, 1], of less distortion than the
-        encoder's in at most `growth` times their bits; the encoder's, if no such were found.
+        encoder's in at most `growth` (default: `growth_of`) times their bits; the encoder's, if no such were found.
 
-        Raises what `Tokenizer.encode` raises, and ShapeError for a batch. LimitError where gradients would take too
-        much memory.
+        Raises what `Tokenizer.encode` raises, and ShapeError for a batch. LimitError where a descent's gradients would
+        take too much memory.
         """
         clip = as_clip(pixels)
         if len(clip) != 1:
@@ -126,16 +133,20 @@ class Search:
         clip = (clip.clone() if clip.is_inference() else clip).to(self.device)
         latent = self.model.latent(clip).float()
         first = self.codes_of(self.model.quantizer.digits(latent))
-        room = growth * self.spent(first)
+        room = (growth_of(self.steps) if growth is None else growth) * self.spent(first)
+        wrong = self.distortion_of(first, clip)
         for found in self.attempts(clip, latent):
-            if self.spent(found) <= room:
+            if self.spent(found) > room:
+                continue
+            better = self.distortion_of(found, clip) < wrong
+            if better or self.descends:  # another descent would take as long again
                 self.tell(1.0)
-                return found if self.distortion_of(found, clip) < self.distortion_of(first, clip) else first
+                return found if better else first
         return first
 
     def attempts(self, clip: Tensor, latent: Tensor) -> Iterator[Codes]:
         """Codes that may be better than those of the encoder's latent, one after another of fewer bits."""
-        if self.steps < DESCENT_FROM:
+        if not self.descends:
             again = corrected(self.model, clip, latent, self.bits, self.steps, self.tell)
             for trust in TRUSTS:
                 yield self.codes_of(self.model.quantizer.digits(mixed(latent, again, trust)))

@@ -53,7 +53,8 @@ def compress_video(
         prior: what drives the entropy coder; default: of `smallest_of`, the one that makes the stream smallest.
         frames_per_group: what can be decoded without what is before it, 1 or more; default: `usual_group`.
         search: look for better codes than the encoder's, in so many steps a group (`bsq.codec.search`); takes a
-            group's frames into memory at once. A group takes at most 5 % more bits by the prior that suits it best.
+            group's frames into memory at once. A group takes at most 5 % more bits (2 % from
+            10 steps on) by the prior that suits it best.
         told: is told what share of a group's search is done.
 
     Raises:

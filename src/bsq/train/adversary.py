@@ -40,7 +40,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A step whose loss or gradient was not a number; the model is as before."""
+    """A step whose loss or gradient was not a number; the model is as before (`step_in_backward`: or moved in part)."""
 
     reason: str
 

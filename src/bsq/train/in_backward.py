@@ -1,7 +1,7 @@
 """Steps within the backward pass. What enters: gradients as they come. What leaves: weights one step on, no gradients.
 
-A weight's last use in a backward pass is behind it when its gradient is there, so it can move at once, while the
-gradient is in the cache and before the next one takes memory. The weights are those of an ordinary step, bit for bit.
+A weight's last use in a backward pass is behind it when its gradient is there, so it can move before the next ones take
+memory. The weights are those of an ordinary step, bit for bit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 PORTION = 2**23
-"""Numbers of gradients that wait for each other, at least: an optimizer's step looks at every weight."""
+"""Numbers of gradients that wait for each other, at least: every step of an optimizer looks at all its weights."""
 
 
 class InBackward:
@@ -22,7 +22,7 @@ class InBackward:
     def __init__(self, parameters: Iterable[nn.Parameter], optimizers: Sequence[Optimizer]) -> None:
         self.optimizers = optimizers
         self.waiting: list[Tensor] = []
-        self.squares = 0.0
+        self.numbers, self.squares = 0, 0.0
         for parameter in parameters:
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(self._arrived)
@@ -37,7 +37,8 @@ class InBackward:
 
     def _arrived(self, parameter: Tensor) -> None:
         self.waiting.append(parameter)
-        if sum(waiting.numel() for waiting in self.waiting) >= PORTION:
+        self.numbers += parameter.numel()
+        if self.numbers >= PORTION:
             self._take()
 
     def _take(self) -> None:
@@ -50,3 +51,9 @@ class InBackward:
         for waiting in self.waiting:
             waiting.grad = None
         self.waiting.clear()
+        self.numbers = 0
+
+
+def waiting_gradients(sizes: Sequence[int]) -> int:
+    """Numbers of gradients that wait at once, at most, of weights of these sizes."""
+    return min(sum(sizes), PORTION + max(sizes, default=0))

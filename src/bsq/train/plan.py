@@ -21,6 +21,7 @@ from bsq.losses.perceptual import NoPerceptualSettings
 from bsq.prior.masked import MaskedPrior
 from bsq.tokenizer import Tokenizer
 from bsq.train.generator_recipe import GeneratorRecipe
+from bsq.train.in_backward import waiting_gradients
 from bsq.train.learners import choose_learners
 from bsq.train.optimizers import AdamWSettings, MuonSettings, ScheduleFreeSettings, is_hidden_matrix
 from bsq.train.recipe import Recipe
@@ -90,7 +91,7 @@ def plan_generator(recipe: GeneratorRecipe, processes: int) -> Plan:
     return Plan(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         flops=count_flops(through),
-        state_bytes=FLOAT32 * sum(p.numel() * copies(recipe, name, p) for name, p in network.named_parameters()),
+        state_bytes=weight_bytes(recipe, network),
         activation_bytes=micro * activation_bytes(network.to(working_type(recipe.precision)), through),
         steps=recipe.steps,
         pictures=recipe.steps * recipe.batch,
@@ -108,7 +109,7 @@ def plan_tokenizer(recipe: Recipe, processes: int) -> Plan:
     side = recipe.data.crop
     pixels = torch.zeros(1, 3, recipe.data.frames, side, side, device="meta")
     micro = recipe.micro_batch or max(1, recipe.batch // processes)
-    state_bytes = FLOAT32 * sum(p.numel() * copies(recipe, name, p) for name, p in tokenizer.named_parameters())
+    state_bytes = weight_bytes(recipe, tokenizer)
     state_bytes += discriminator_bytes(recipe) + rate_bytes(recipe, tokenizer.radices)
     share = recipe.data.clip_share
     flops = sum(
@@ -158,8 +159,16 @@ def other_networks(recipe: Recipe) -> tuple[str, ...]:
     return tuple(name for name, is_there in there.items() if is_there)
 
 
+def weight_bytes(recipe: Recipe | GeneratorRecipe, network: nn.Module) -> int:
+    """Weights, gradients, average and what optimizers remember."""
+    numbers = sum(p.numel() * copies(recipe, name, p) for name, p in network.named_parameters())
+    if recipe.step_in_backward:
+        numbers += waiting_gradients([p.numel() for p in network.parameters() if p.requires_grad])
+    return FLOAT32 * numbers
+
+
 def copies(recipe: Recipe | GeneratorRecipe, name: str, parameter: nn.Parameter) -> int:
-    """Tensors of a parameter's size: itself, average, gradient if it is kept, and what its optimizer remembers."""
+    """Tensors of a parameter's size: itself, average, gradient if all are kept, and what its optimizer remembers."""
     if not parameter.requires_grad:
         return 2
     kept = 2 if recipe.step_in_backward else 3

@@ -29,7 +29,7 @@ class RunSettings(Settings, ABC):
     micro_batch: PositiveInt | None = None  # pictures a process takes at once; None: its whole share of the batch
     precision: Literal["fp32", "bf16"] = "bf16"
     clip: PositiveFloat | None = 1.0  # largest norm of the gradient
-    step_in_backward: bool = False  # weights move as soon as their gradients are there: less memory, sooner, the same
+    step_in_backward: bool = False  # weights move when their gradients come: the same weights, and few gradients kept
     parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: all hold the whole model, or a part each (FSDP2)
     compile: Compile = "off"
     initial: str | None = None  # start from the weights of this model: a bundled name, a folder or a hub id
