@@ -3,7 +3,7 @@
     python examples/looks.py biscuit-s biscuit-s:perceptual --pictures kodak/ --bits 9 18 27 36
 
 What enters: models, and photographs to look for seams in. What leaves: a table, a row for each model and number of
-bits.
+bits; with `--search N`, of codes that so many steps of search found.
 
 - tint: a grey ramp of 256 pixels, 0 … 255; mean and largest distance, in levels, of a column's red and blue from its
   green.
@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import argparse
 import string
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from bsq import Tokenizer, load
+from bsq.codec.search import Search
+from bsq.codec.shelf import priors_for
 from bsq.data.pictures import open_picture, to_pixels, to_uint8
 from bsq.data.stored import find_pictures
 from bsq.layers.windows import WindowAttentionSettings
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--pictures", nargs="+", required=True, help="photographs: folders, tars, globs")
     parser.add_argument("--count", type=int, default=8, help="at most so many of them")
     parser.add_argument("--bits", nargs="+", type=int, default=[9, 18, 27, 36])
+    parser.add_argument("--search", type=int, default=0, metavar="N", help="steps")
     options = parser.parse_args()
     photographs = [open_picture(one.read()) for one in find_pictures(options.pictures)[: options.count]]
     print("| model | bits | tint: mean, largest | colour: mean, largest | seams |", *(f"{size} px |" for size in SIZES))
@@ -49,40 +52,54 @@ def main() -> None:
     for name in options.models:
         model = load(name)
         for bits in options.bits:
-            print(f"| {name} | {bits} |", *faults(model, bits, photographs))
+            print(f"| {name} | {bits} |", *faults(Coding(model, bits, options.search), photographs))
 
 
-def faults(model: Tokenizer, bits: int, photographs: list[np.ndarray]) -> list[str]:
+@dataclass(frozen=True)
+class Coding:
+    """How pictures are coded: `search` is a number of steps."""
+
+    model: Tokenizer
+    bits: int
+    search: int = 0
+
+
+def faults(coding: Coding, photographs: list[np.ndarray]) -> list[str]:
     """The cells of one row."""
-    errors = tint(model, bits), colour(model, bits)
+    errors = tint(coding), colour(coding)
     cells = [f"{error.mean():.2f}, {error.max():.2f} |" for error in errors]
-    cells.append(f"{seams(model, bits, photographs):.2f} |")
-    return cells + [f"{legible(model, bits, size):.0%} |" for size in SIZES]
+    cells.append(f"{seams(coding, photographs):.2f} |")
+    return cells + [f"{legible(coding, size):.0%} |" for size in SIZES]
 
 
-def again(model: Tokenizer, picture: np.ndarray, bits: int) -> np.ndarray:
+def again(coding: Coding, picture: np.ndarray) -> np.ndarray:
     """The reconstruction of uint8 (H, W, 3), as floats in levels."""
-    with torch.no_grad():
-        return to_uint8(model.reconstruct(to_pixels(picture), bits)).astype(float)
+    model, pixels = coding.model, to_pixels(picture)
+    if coding.search:
+        codes = Search(model, priors_for(model)[0], coding.bits, coding.search)(pixels)
+    else:
+        codes = model.encode(pixels, coding.bits)
+    return to_uint8(model.decode(codes, picture.shape[:2])).astype(float)
 
 
-def tint(model: Tokenizer, bits: int) -> np.ndarray:
+def tint(coding: Coding) -> np.ndarray:
     """Of each column of a grey ramp."""
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (256, 256, 3)).copy()
-    columns = again(model, ramp, bits).mean(axis=0)
+    columns = again(coding, ramp).mean(axis=0)
     return np.abs(columns[:, [0, 2]] - columns[:, [1]])
 
 
-def colour(model: Tokenizer, bits: int) -> np.ndarray:
+def colour(coding: Coding) -> np.ndarray:
     """Of each square and channel, without the squares' rims."""
     levels = np.linspace(0, 255, 6)
     squares = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(12, 18, 3).round()
     picture = squares.repeat(32, 0).repeat(32, 1).astype(np.uint8)
-    inner = again(model, picture, bits).reshape(12, 32, 18, 32, 3)[:, 8:-8, :, 8:-8]
+    inner = again(coding, picture).reshape(12, 32, 18, 32, 3)[:, 8:-8, :, 8:-8]
     return np.abs(inner.mean(axis=(1, 3)) - squares)
 
 
-def seams(model: Tokenizer, bits: int, photographs: list[np.ndarray]) -> float:
+def seams(coding: Coding, photographs: list[np.ndarray]) -> float:
+    model = coding.model
     match model.settings.decoder.attention:
         case WindowAttentionSettings(size=size):
             window = size // 2 * model.patch  # whole windows and, in every other block, half of one
@@ -90,7 +107,7 @@ def seams(model: Tokenizer, bits: int, photographs: list[np.ndarray]) -> float:
             return 1.0
     at_windows, elsewhere = [], []
     for picture in photographs:
-        error = again(model, picture, bits) - picture
+        error = again(coding, picture) - picture
         for axis in (0, 1):
             steps = np.abs(np.diff(error, axis=axis)).mean(axis=(1 - axis, 2))
             at = np.arange(1, len(steps) + 1)
@@ -100,14 +117,14 @@ def seams(model: Tokenizer, bits: int, photographs: list[np.ndarray]) -> float:
     return float(borders.mean() / others.mean()) if len(borders) and len(others) else 1.0
 
 
-def legible(model: Tokenizer, bits: int, size: int) -> float:
+def legible(coding: Coding, size: int) -> float:
     """Share of letters, each written in three places, that are nearest to themselves."""
     font = ImageFont.truetype(str(FONT), size)
     width, height = int(size * 0.8) + 1, int(size * 1.4)
     wanted = np.stack([written(letter, font, width, height) for letter in LETTERS])
     order = np.random.default_rng(0).permutation(np.tile(np.arange(len(LETTERS)), 3)).reshape(6, -1)
     page = wanted[order].transpose(0, 2, 1, 3).reshape(6 * height, -1)
-    found = again(model, np.repeat(page[..., None], 3, axis=2), bits).mean(axis=2)
+    found = again(coding, np.repeat(page[..., None], 3, axis=2)).mean(axis=2)
     cells = found.reshape(6, height, -1, width).transpose(0, 2, 1, 3).reshape(-1, 1, height, width)
     nearest = np.square(cells - wanted[None]).mean(axis=(2, 3)).argmin(axis=1)
     return float((nearest == order.ravel()).mean())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from bsq.codec.search import TRUSTS, Search, distortion
 from bsq.codec.shelf import priors_for
 from bsq.codes import Codes
 from bsq.data.pictures import to_pixels
+from bsq.errors import MissingDependencyError
 from bsq.pixels import as_clip
 from bsq.prior.lengths import digit_lengths
 from bsq.prior.uniform import UniformPrior
@@ -58,6 +61,14 @@ def test_even_colours_come_through_coarse_and_fine(size: tuple[int, int], patch:
 def test_fine_detail_is_left_out() -> None:
     checks = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1
     assert coarse(checks.expand(1, 3, 1, 16, 16), 8).abs().max() == 0
+
+
+def test_corrections_need_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_msssim", None)
+    large = pictures.chelsea()[:176, :176]
+    assert len(compress(large, bits=9, search=1)) > 0
+    with pytest.raises(MissingDependencyError):
+        compress(large, bits=9, search=10)
 
 
 def test_what_is_missing_adds_up(monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Tokenizer) -> None:

@@ -393,4 +393,4 @@ def test_the_library_it_needs_is_named_before_any_work(
     monkeypatch.setattr(search, "pytorch_msssim", missing)
     monkeypatch.setattr(Tokenizer, "encode", never)
     with pytest.raises(BsqError, match="pytorch-msssim"):
-        compress(CAT[:32, :32], tiny_tokenizer, search=np.int64(1))  # type: ignore[arg-type]
+        compress(CAT[:32, :32], tiny_tokenizer, search=np.int64(10))  # type: ignore[arg-type]

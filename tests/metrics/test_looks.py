@@ -19,8 +19,10 @@ def looks(example: Callable[[str], ModuleType]) -> ModuleType:
     return example("looks")
 
 
-def model(attention: FullAttentionSettings | WindowAttentionSettings) -> SimpleNamespace:
-    return SimpleNamespace(patch=4, settings=SimpleNamespace(decoder=SimpleNamespace(attention=attention)))
+def coding(attention: FullAttentionSettings | WindowAttentionSettings) -> SimpleNamespace:
+    return SimpleNamespace(
+        model=SimpleNamespace(patch=4, settings=SimpleNamespace(decoder=SimpleNamespace(attention=attention)))
+    )
 
 
 def with_steps(every: int, first: int) -> np.ndarray:
@@ -35,13 +37,13 @@ def with_steps(every: int, first: int) -> np.ndarray:
 def test_seams_are_at_whole_and_at_shifted_windows(
     looks: ModuleType, monkeypatch: pytest.MonkeyPatch, every: int, first: int, seen: bool
 ) -> None:
-    monkeypatch.setattr(looks, "again", lambda model, picture, bits: with_steps(every, first))
-    found = looks.seams(model(WindowAttentionSettings(size=8)), 9, [GREY])
+    monkeypatch.setattr(looks, "again", lambda coding, picture: with_steps(every, first))
+    found = looks.seams(coding(WindowAttentionSettings(size=8)), [GREY])
     assert (found > 1.5) is seen
 
 
 def test_where_there_are_no_windows_there_are_no_seams(looks: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "again", lambda model, picture, bits: picture.astype(float))
-    assert looks.seams(model(FullAttentionSettings()), 9, [GREY]) == 1.0
-    assert looks.seams(model(WindowAttentionSettings(size=8)), 9, [GREY[:12, :12]]) == 1.0
-    assert looks.seams(model(WindowAttentionSettings(size=2)), 9, [GREY]) == 1.0
+    monkeypatch.setattr(looks, "again", lambda coding, picture: picture.astype(float))
+    assert looks.seams(coding(FullAttentionSettings()), [GREY]) == 1.0
+    assert looks.seams(coding(WindowAttentionSettings(size=8)), [GREY[:12, :12]]) == 1.0
+    assert looks.seams(coding(WindowAttentionSettings(size=2)), [GREY]) == 1.0

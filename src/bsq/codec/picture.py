@@ -62,8 +62,8 @@ def compress(
     Raises:
         MediaError, LimitError: the picture, or not even one digit of each code fits into `max_bytes`; or a search needs
         too much memory.
-        SettingsError: `bits`, nothing to allocate, search where it cannot be. MissingDependencyError: search needs
-        pytorch-msssim. CheckpointError: the tokenizer's name.
+        SettingsError: `bits`, nothing to allocate, search where it cannot be. MissingDependencyError: 10 and more
+        steps of search need pytorch-msssim. CheckpointError: the tokenizer's name.
     """
     pixels = to_pixels(picture if isinstance(picture, np.ndarray) else open_picture(picture))
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)

@@ -36,7 +36,7 @@ from bsq.quantizers.base import straight_through
 from bsq.tokenizer import Tokenizer
 
 DISTORTION = ReconstructionSettings(l1=0.25, mse=1.0, ms_ssim=1.0, chroma=4.0)
-"""As recipes/biscuit-s-colour.yaml trains; of sides that have fewer pixels than MS-SSIM needs, without it."""
+"""As recipes/biscuit-s-colour.yaml trains; of corrections, and of sides that are too small for MS-SSIM, without it."""
 DESCENT_FROM = 10
 """Fewer steps are corrections: in so few, gradients find less."""
 GROWTH, CORRECTED_GROWTH = 1.02, 1.05
@@ -81,6 +81,7 @@ def check_search(steps: int, model: Tokenizer) -> int:
         corner_of(model.quantizer, "search")
         if model.grid(1, 1) != (1, 1):
             raise SettingsError("search is for models that take any grid; this one has learned positions")
+    if count >= DESCENT_FROM:
         pytorch_msssim()
     return count
 
@@ -251,7 +252,7 @@ class Search:
             for rows in pieces(height):
                 for columns in pieces(width):
                     here = slice(None), slice(None), slice(frame, frame + 1), rows, columns
-                    total += float(distortion(shown[here], clip[here])) * clip[here].numel()
+                    total += float(distortion(shown[here], clip[here], self.descends)) * clip[here].numel()
         return total / clip.numel()
 
 
@@ -288,11 +289,13 @@ def sign(soft: Tensor) -> Tensor:
     return (soft > 0).float() * 2 - 1
 
 
-def distortion(shown: Tensor, wanted: Tensor) -> Tensor:
-    """Of what a decoder gives for whole patches, beside pixels (1, 3, T, H, W) that may lack padding."""
+def distortion(shown: Tensor, wanted: Tensor, structure: bool = True) -> Tensor:
+    """Of what a decoder gives for whole patches, beside pixels (1, 3, T, H, W) that may lack padding; MS-SSIM counts if
+    `structure` does.
+    """
     height, width = wanted.shape[-2:]
     large = min(height, width) >= TRAINING_MIN_SIDE
-    settings = DISTORTION if large else DISTORTION.model_copy(update={"ms_ssim": 0.0})
+    settings = DISTORTION if large and structure else DISTORTION.model_copy(update={"ms_ssim": 0.0})
     return reconstruction_loss(shown[..., :height, :width], wanted, settings).loss
 
 

@@ -60,7 +60,7 @@ def compress_video(
     Raises:
         MediaError: no frames. ShapeError: frames of other shapes. SettingsError: `frame_rate`, `bits`,
         `frames_per_group`. CheckpointError: the tokenizer's name. LimitError: a search needs too much memory.
-        MissingDependencyError: search needs pytorch-msssim.
+        MissingDependencyError: 10 and more steps of search need pytorch-msssim.
     """
     rate = check_rate(frame_rate)
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)
