@@ -63,6 +63,16 @@ def test_fine_detail_is_left_out() -> None:
     assert coarse(checks.expand(1, 3, 1, 16, 16), 8).abs().max() == 0
 
 
+@pytest.mark.parametrize("steps", [1, 3, 9])
+@pytest.mark.parametrize("size", [(1, 500), (96, 96)])
+def test_noise_gets_no_worse(size: tuple[int, int], steps: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    for bits in (4, 9):
+        plain, found = (decompress(compress(noise, bits=bits, search=count)) for count in (0, steps))
+        wrong = [np.square(shown.astype(float) - noise).mean() for shown in (plain, found)]
+        assert wrong[1] <= 1.0001 * wrong[0]  # pixels are rounded
+
+
 def test_corrections_need_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_msssim", None)
     large = pictures.chelsea()[:176, :176]

@@ -8,6 +8,7 @@ ENCODE_EPILOG = """
 `bsq encode photo.jpg -o small.bsq --bits 9 --verify` · a quarter of the default model's 36 bits, read back and compared
 
 `bsq encode photo.jpg --bits 18 --search 3` · a better picture for some seconds and 3 % more bytes
+
 `bsq encode photo.jpg --bits 18 --search 40` · about as many bytes, a much better picture; takes its time
 
 `bsq encode photo.jpg --bits 18 --allocate` · as many bytes, spent where they pay

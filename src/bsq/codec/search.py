@@ -36,7 +36,9 @@ from bsq.quantizers.base import straight_through
 from bsq.tokenizer import Tokenizer
 
 DISTORTION = ReconstructionSettings(l1=0.25, mse=1.0, ms_ssim=1.0, chroma=4.0)
-"""As recipes/biscuit-s-colour.yaml trains; of corrections, and of sides that are too small for MS-SSIM, without it."""
+"""As recipes/biscuit-s-colour.yaml trains; of sides that have fewer pixels than MS-SSIM needs, without it."""
+SQUARED = ReconstructionSettings(l1=0.0, mse=1.0)
+"""What corrections must make less."""
 DESCENT_FROM = 10
 """Fewer steps are corrections: in so few, gradients find less."""
 GROWTH, CORRECTED_GROWTH = 1.02, 1.05
@@ -247,12 +249,12 @@ class Search:
         """Of what these codes show, piece by piece."""
         height, width = clip.shape[-2:]
         shown = self.model.decode(codes, (height, width))
-        total = 0.0
+        settings, total = DISTORTION if self.descends else SQUARED, 0.0
         for frame in range(clip.shape[2]):
             for rows in pieces(height):
                 for columns in pieces(width):
                     here = slice(None), slice(None), slice(frame, frame + 1), rows, columns
-                    total += float(distortion(shown[here], clip[here], self.descends)) * clip[here].numel()
+                    total += float(distortion(shown[here], clip[here], settings)) * clip[here].numel()
         return total / clip.numel()
 
 
@@ -289,13 +291,11 @@ def sign(soft: Tensor) -> Tensor:
     return (soft > 0).float() * 2 - 1
 
 
-def distortion(shown: Tensor, wanted: Tensor, structure: bool = True) -> Tensor:
-    """Of what a decoder gives for whole patches, beside pixels (1, 3, T, H, W) that may lack padding; MS-SSIM counts if
-    `structure` does.
-    """
+def distortion(shown: Tensor, wanted: Tensor, settings: ReconstructionSettings = DISTORTION) -> Tensor:
+    """Of what a decoder gives for whole patches, beside pixels (1, 3, T, H, W) that may lack padding."""
     height, width = wanted.shape[-2:]
-    large = min(height, width) >= TRAINING_MIN_SIDE
-    settings = DISTORTION if large and structure else DISTORTION.model_copy(update={"ms_ssim": 0.0})
+    if min(height, width) < TRAINING_MIN_SIDE:
+        settings = settings.model_copy(update={"ms_ssim": 0.0})
     return reconstruction_loss(shown[..., :height, :width], wanted, settings).loss
 
 
