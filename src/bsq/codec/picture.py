@@ -54,10 +54,9 @@ def compress(
             `max_bytes`, or else in no more bytes than `bits` digits of every token take. One of the two is needed.
             Takes about six times as long.
         search: look for better codes than the encoder's in so many steps (`bsq.codec.search`): 1 to 3 decode and
-            encode once more each (4 to 9 do, too, and find no more); 20 to 80 take four decodings each or more, and
-            find more. A picture's file is at most 5 % larger (2 % from 10 steps on); where `max_bytes` took digits
-            away, it is as large as that at most. In many steps a learned prior, and no other, steers towards fewer
-            bits.
+            encode once more each (4 to 9 find no more); 20 to 80 take four decodings each or more, and find more. A
+            picture's file is at most 5 % larger (2 % from 10 steps on); where `max_bytes` took digits away, as large
+            as that at most. In many steps only a learned prior steers towards fewer bits.
         told: is told what share of the search is done.
 
     Raises:
