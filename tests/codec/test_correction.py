@@ -11,7 +11,7 @@ from skimage import data as pictures
 from torch import Tensor
 
 import bsq
-from bsq.codec.correction import SHARE, coarse, corrected, fine, mixed
+from bsq.codec.correction import SHARE, ReadCodes, coarse, corrected, fine, mixed
 from bsq.codec.picture import compress, decompress
 from bsq.codec.search import TRUSTS, Search, distortion
 from bsq.codec.shelf import priors_for
@@ -28,6 +28,10 @@ CAT = pictures.chelsea()[60:188, 120:248]
 
 def silent(done: float) -> None:
     """Tells nobody."""
+
+
+def reader(model: Tokenizer, bits: int) -> ReadCodes:
+    return lambda latent: Codes(model.quantizer.digits(latent), model.radices).first(bits)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -93,7 +97,7 @@ def test_what_is_missing_adds_up(monkeypatch: pytest.MonkeyPatch, tiny_tokenizer
     monkeypatch.setattr(Tokenizer, "decode", lambda self, codes, size: clip - 0.1)
     monkeypatch.setattr(Tokenizer, "latent", look)
     told: list[float] = []
-    corrected(tiny_tokenizer, clip, latent, 12, 2, told.append)
+    corrected(tiny_tokenizer, clip, latent, reader(tiny_tokenizer, 12), 2, told.append)
     added = [0.1 * SHARE, 0.1 * SHARE * 1.75]
     for pixels, amount in zip(seen, added, strict=True):
         torch.testing.assert_close(pixels, clip + amount)
@@ -103,7 +107,7 @@ def test_what_is_missing_adds_up(monkeypatch: pytest.MonkeyPatch, tiny_tokenizer
 def test_pixels_stay_in_their_range(tiny_tokenizer: Tokenizer) -> None:
     corners = torch.tensor([-1.0, 1.0]).repeat(8).expand(1, 3, 1, 16, 16)
     latent = tiny_tokenizer.latent(corners)
-    assert corrected(tiny_tokenizer, corners, latent, 12, 5, silent).isfinite().all()
+    assert corrected(tiny_tokenizer, corners, latent, reader(tiny_tokenizer, 12), 5, silent).isfinite().all()
 
 
 def test_latents_count_by_their_direction() -> None:
@@ -150,8 +154,8 @@ def test_frames_of_clips_are_corrected() -> None:
     model = bsq.load("biscuit-s")
     clip = torch.cat([as_clip(to_pixels(CAT[:64, :64])), as_clip(to_pixels(CAT[64:, 64:]))], 2)
     latent = model.latent(clip)
-    together = corrected(model, clip, latent, 18, 1, silent)
-    alone = corrected(model, clip[:, :, :1], latent[:, :1], 18, 1, silent)
+    together = corrected(model, clip, latent, reader(model, 18), 1, silent)
+    alone = corrected(model, clip[:, :, :1], latent[:, :1], reader(model, 18), 1, silent)
     assert torch.equal(together[:, :1], alone)
     found, first = Search(model, UniformPrior(), 18, 2)(clip), model.encode(clip, 18)
     assert float(distortion(model.decode(found), clip)) < float(distortion(model.decode(first), clip))

@@ -135,7 +135,7 @@ class Search:
         # Gradients must not touch what was made in an inference mode around us.
         clip = (clip.clone() if clip.is_inference() else clip).to(self.device)
         latent = self.model.latent(clip).float()
-        first = self.codes_of(self.model.quantizer.digits(latent))
+        first = self.read(latent)
         room = (growth_of(self.steps) if growth is None else growth) * self.spent(first)
         wrong = self.distortion_of(first, clip)
         for found in self.attempts(clip, latent):
@@ -150,9 +150,9 @@ class Search:
     def attempts(self, clip: Tensor, latent: Tensor) -> Iterator[Codes]:
         """Codes that may be better than those of the encoder's latent, one after another of fewer bits."""
         if not self.descends:
-            again = corrected(self.model, clip, latent, self.bits, self.steps, self.tell)
+            again = corrected(self.model, clip, latent, self.read, self.steps, self.tell)
             for trust in TRUSTS:
-                yield self.codes_of(self.model.quantizer.digits(mixed(latent, again, trust)))
+                yield self.read(mixed(latent, again, trust))
             return
         # Without an estimate a bit has no gradient: every try would find the same.
         weights = WEIGHTS_OF_A_BIT if self.estimate is not None else WEIGHTS_OF_A_BIT[:1]
@@ -167,6 +167,10 @@ class Search:
         """What share of the search is done, to whom it may concern."""
         if self.told is not None:
             self.told(done)
+
+    def read(self, latent: Tensor) -> Codes:
+        """Of a latent (1, T, h, w, L)."""
+        return self.codes_of(self.model.quantizer.digits(latent))
 
     def codes_of(self, digits: Tensor) -> Codes:
         """Of digits (1, T, h, w, L), 0 or 1, those that are kept."""
