@@ -24,8 +24,8 @@ from benchmarks.textbook import textbook_of, vit_b
 from bsq import load
 from bsq.quantizers.base import Quantized
 from bsq.tokenizer import Tokenizer
-from bsq.train.in_backward import InBackward
 from bsq.train.optimizers import AdamWSettings, build_optimizers
+from bsq.train.stepping import AfterBackward, InBackward
 
 ROUNDS = 5
 BITS = 36
@@ -191,30 +191,24 @@ def textbook_step(side: int, batch: int) -> Step:
     return step
 
 
-def our_step(side: int, batch: int, in_backward: bool = True) -> Step:
+def our_step(side: int, batch: int, stepping: Callable[..., AfterBackward | InBackward]) -> Step:
     model = vit(side).train()
-    optimizers = build_optimizers(AdamWSettings(), model)
-    moving = InBackward(model.parameters(), optimizers) if in_backward else None
+    moving = stepping(model.parameters(), build_optimizers(AdamWSettings(), model))
     pixels = picture(side, batch)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             again = model(pixels[:, :, None])
         loss_of(pixels, again.pixels[:, :, 0], again.quantized).backward()
-        if moving is not None:
-            moving.finish()
-            return
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        moving.finish()
 
     return step
 
 
 STEPS: dict[str, Callable[[int, int], Step]] = {
     "textbook": textbook_step,
-    "ours": our_step,
-    "behind": partial(our_step, in_backward=False),
+    "ours": partial(our_step, stepping=InBackward),
+    "behind": partial(our_step, stepping=partial(AfterBackward, clip=None)),
 }
 
 

@@ -21,7 +21,7 @@ from bsq.data.loader import open_samples
 from bsq.errors import TrainingError
 from bsq.quantizers.base import Quantized, QuantizerTerms
 from bsq.tokenizer import Reconstruction, Tokenizer
-from bsq.train import Recipe, Start, in_backward, run
+from bsq.train import Recipe, Start, run, stepping
 from bsq.train.checkpoints import checkpoints, load_state
 from bsq.train.ema import Ema, EmaSettings
 from bsq.train.generator_recipe import GeneratorRecipe
@@ -189,7 +189,7 @@ def remember(settings: Recipe, folder: Path) -> Any:
 
 def need(settings: Recipe | GeneratorRecipe, folder: Path) -> Any:
     """What a run takes, by its plan; gradients that move weights at once do not wait for others."""
-    with patch.object(in_backward, "PORTION", 1):
+    with patch.object(stepping, "PORTION", 1):
         return plan_run(settings)
 
 

@@ -18,19 +18,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from bsq.errors import NumericsError, SettingsError
 from bsq.train.adversary import Skipped, Taken
 from bsq.train.checkpoints import State
 from bsq.train.ema import Ema
-from bsq.train.in_backward import InBackward
 from bsq.train.meter import Meter
 from bsq.train.optimizers import build_optimizers, set_learning_rate
 from bsq.train.parallel import (
     Replicated,
     choose_parallel,
-    clip_gradients,
     exchange,
     module_tensors,
     optimizer_tensors,
@@ -40,6 +37,7 @@ from bsq.train.parallel import (
 )
 from bsq.train.run_settings import RunSettings
 from bsq.train.schedule import learning_rate_factor
+from bsq.train.stepping import choose_stepping
 
 NOISE = 3
 """Which stream of random numbers a step's own noise comes from (data sets have 0 and 1, kept digits 2)."""
@@ -63,7 +61,7 @@ class Mover(ABC, Generic[Network]):
         shared = self.parallel.share(self.network.train())
         self.parallel.keep(self.ema.model)
         self.optimizers = build_optimizers(recipe.optimizer, self.network)  # over what this process holds
-        self.moving = move_in_backward(recipe, self.network, self.optimizers, accelerator)
+        self.stepping = choose_stepping(recipe, self.network, self.optimizers, accelerator)
         self.model = compiled(recipe, shared)
 
     @abstractmethod
@@ -119,26 +117,14 @@ class Mover(ABC, Generic[Network]):
                 if self.anywhere(loss is None) or loss is None:
                     return self._skip(reason or "another process met a number that is none")
                 self.accelerator.backward(loss / len(batches))
-        norm = self._finish()
+        norm = self.stepping.finish()
         if not math.isfinite(norm):
             return self._skip(f"the gradient's norm is {norm}")
         self.meter.add("gradient_norm", norm)
         return Taken()
 
-    def _finish(self) -> float:
-        """Moves the weights where gradients are numbers; the norm of these."""
-        if self.moving is not None:
-            return self.moving.finish()
-        norm = clip_gradients(self.network.parameters(), self.recipe.clip)
-        if math.isfinite(norm):
-            for optimizer in self.optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-        return norm
-
     def _skip(self, reason: str) -> Skipped:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        self.stepping.forget()
         return Skipped(reason)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -180,20 +166,6 @@ class Mover(ABC, Generic[Network]):
         for number, optimizer in enumerate(self.optimizers):
             restore_optimizer(optimizer, state.tensors, f"optimizer{number}.")
         self.step, self.bad_steps = state.facts["step"], state.facts["bad_steps"]
-
-
-def move_in_backward(
-    recipe: RunSettings, network: nn.Module, optimizers: list[Optimizer], accelerator: Accelerator
-) -> InBackward | None:
-    """None where weights move after the backward pass. Raises SettingsError for several processes."""
-    if not recipe.step_in_backward:
-        return None
-    if accelerator.num_processes > 1:
-        raise SettingsError(
-            f"step_in_backward moves weights before {accelerator.num_processes} processes could average their "
-            "gradients; train in one, or leave it off"
-        )
-    return InBackward(network.parameters(), optimizers)
 
 
 def check_unchanged(name: str, begun: Any, now: Any) -> None:

@@ -21,10 +21,10 @@ from bsq.losses.perceptual import NoPerceptualSettings
 from bsq.prior.masked import MaskedPrior
 from bsq.tokenizer import Tokenizer
 from bsq.train.generator_recipe import GeneratorRecipe
-from bsq.train.in_backward import waiting_gradients
 from bsq.train.learners import choose_learners
 from bsq.train.optimizers import AdamWSettings, MuonSettings, ScheduleFreeSettings, is_hidden_matrix
 from bsq.train.recipe import Recipe
+from bsq.train.stepping import waiting_gradients
 from bsq.vit.transformer import Transformer
 
 FLOAT32 = 4

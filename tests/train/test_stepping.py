@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from bsq.errors import SettingsError, TrainingError
 from bsq.tokenizer import Tokenizer
-from bsq.train import in_backward, run
+from bsq.train import run, stepping
 from bsq.train.checkpoints import checkpoints
-from bsq.train.in_backward import InBackward
-from bsq.train.mover import move_in_backward
 from bsq.train.optimizers import AdamWSettings, MuonSettings, build_optimizers
 from bsq.train.plan import plan_run
+from bsq.train.stepping import AfterBackward, InBackward, choose_stepping
 
 OPTIMIZERS = {"adamw": AdamWSettings(learning_rate=1e-2), "muon": MuonSettings(learning_rate=1e-2)}
 
@@ -45,7 +44,7 @@ def net() -> Net:
 
 @pytest.fixture(params=[1, 50, 2**23])
 def portion(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(in_backward, "PORTION", request.param)
+    monkeypatch.setattr(stepping, "PORTION", request.param)
     return int(request.param)
 
 
@@ -54,13 +53,10 @@ def test_weights_and_norm_are_those_of_ordinary_steps(kind: str, portion: int) -
     x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
     one, other = net(), net()
     plain, optimizers = (build_optimizers(OPTIMIZERS[kind], model) for model in (one, other))
-    moving = InBackward(other.parameters(), optimizers)
+    ordinary, moving = AfterBackward(one.parameters(), plain, None), InBackward(other.parameters(), optimizers)
     for _ in range(3):
         one(x).square().mean().backward()
-        norm = float(nn.utils.get_total_norm([p.grad for p in one.parameters() if p.grad is not None]))
-        for optimizer in plain:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        norm = ordinary.finish()
         other(x).square().mean().backward()
         assert moving.finish() == pytest.approx(norm, rel=1e-5)
         assert all(parameter.grad is None for parameter in other.parameters())
@@ -69,7 +65,7 @@ def test_weights_and_norm_are_those_of_ordinary_steps(kind: str, portion: int) -
 
 
 def test_few_gradients_are_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_backward, "PORTION", 1)
+    monkeypatch.setattr(stepping, "PORTION", 1)
     model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)))
     InBackward(model.parameters(), build_optimizers(AdamWSettings(), model))
     there: list[int] = []
@@ -84,7 +80,7 @@ def test_few_gradients_are_there_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_gradients_that_are_no_numbers_move_nothing(bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_backward, "PORTION", 1)
+    monkeypatch.setattr(stepping, "PORTION", 1)
     model = net()
     moving = InBackward(model.parameters(), build_optimizers(AdamWSettings(learning_rate=1e-2), model))
     before = [parameter.clone() for parameter in model.parameters()]
@@ -116,7 +112,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 def test_a_run_gives_the_weights_of_an_ordinary_one(
     name: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(in_backward, "PORTION", 1)
+    monkeypatch.setattr(stepping, "PORTION", 1)
     tensors, norms = [], []
     for flag in (False, True):
         out = tmp_path / str(flag)
@@ -129,14 +125,14 @@ def test_a_run_gives_the_weights_of_an_ordinary_one(
 
 
 def test_it_resumes_exactly(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_backward, "PORTION", 100)
+    monkeypatch.setattr(stepping, "PORTION", 100)
     recipe = tiny(pictures, clip=None, step_in_backward=True)
     run(recipe, tmp_path / "whole")
     assert_resumes_exactly(recipe, tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_bad_steps_end_a_run(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_backward, "PORTION", 1)
+    monkeypatch.setattr(stepping, "PORTION", 1)
     optimizer = {"kind": "adamw", "learning_rate": 1e30}
     with pytest.raises(TrainingError, match="gave no numbers"):
         run(tiny(pictures, clip=None, step_in_backward=True, optimizer=optimizer, most_bad_steps=2), tmp_path)
@@ -158,11 +154,11 @@ def test_what_it_cannot_be_used_with_is_said(changes: dict[str, Any], words: str
 def test_processes_that_share_gradients_refuse_it(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Accelerator, "num_processes", 2)
     with pytest.raises(SettingsError, match="before 2 processes"):
-        move_in_backward(tiny(pictures, clip=None, step_in_backward=True), net(), [], Accelerator(cpu=True))
+        choose_stepping(tiny(pictures, clip=None, step_in_backward=True), net(), [], Accelerator(cpu=True))
 
 
 def test_weights_of_other_portions_move_where_one_gradient_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_backward, "PORTION", 1)
+    monkeypatch.setattr(stepping, "PORTION", 1)
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     before = [parameter.clone() for parameter in model.parameters()]
     moving = InBackward(model.parameters(), build_optimizers(AdamWSettings(learning_rate=1e-2), model))
@@ -174,7 +170,7 @@ def test_weights_of_other_portions_move_where_one_gradient_is_none(monkeypatch: 
 
 
 def test_a_plan_counts_the_gradients_that_wait(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_backward, "PORTION", 1_000)
+    monkeypatch.setattr(stepping, "PORTION", 1_000)
     plain, moving = (plan_run(tiny(pictures, clip=None, step_in_backward=flag)) for flag in (False, True))
     largest = max(p.numel() for p in Tokenizer(tiny(pictures).model).parameters())
     assert plain.state_bytes - moving.state_bytes == 4 * (plain.parameters - 1_000 - largest)
