@@ -26,10 +26,8 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from bsq import Tokenizer, load
-from bsq.codec.search import Search
-from bsq.codec.shelf import priors_for
-from bsq.data.pictures import open_picture, to_pixels, to_uint8
+from bsq import Tokenizer, compress, decompress, load
+from bsq.data.pictures import open_picture
 from bsq.data.stored import find_pictures
 from bsq.layers.windows import WindowAttentionSettings
 
@@ -74,12 +72,8 @@ def faults(coding: Coding, photographs: list[np.ndarray]) -> list[str]:
 
 def again(coding: Coding, picture: np.ndarray) -> np.ndarray:
     """The reconstruction of uint8 (H, W, 3), as floats in levels."""
-    model, pixels = coding.model, to_pixels(picture)
-    if coding.search:
-        codes = Search(model, priors_for(model)[0], coding.bits, coding.search)(pixels)
-    else:
-        codes = model.encode(pixels, coding.bits)
-    return to_uint8(model.decode(codes, picture.shape[:2])).astype(float)
+    data = compress(picture, coding.model, coding.bits, search=coding.search)
+    return decompress(data, coding.model).astype(float)
 
 
 def tint(coding: Coding) -> np.ndarray:
