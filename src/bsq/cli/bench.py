@@ -59,40 +59,49 @@ Priors = Annotated[
 Pictures = Annotated[int | None, typer.Option("--pictures", metavar="N", min=1, help="Only the first N.")]
 
 
+Codecs = Annotated[
+    list[CodecName] | None,
+    typer.Option("--codec", "-c", help="May be repeated.  [default: all; jpegxl where it is installed]"),
+]
+CodecBits = Annotated[
+    list[int] | None,
+    typer.Option("--bits", "-b", metavar="K", help="Bits of a code; may be repeated.  [default: eighths of a code]"),
+]
+CodecPriors = Annotated[
+    list[str] | None,
+    typer.Option("--prior", metavar="PRIOR", help="auto, learned, adaptive, raw; the first sets matched rates."),
+]
+RatesChoice = Annotated[
+    Rates | None,
+    typer.Option("--rates", help="matched: sizes of our own files; fixed: the same bits per pixel for all."),
+]
+Anchor = Annotated[
+    str | None, typer.Option("--anchor", metavar="CODEC", help="Bjøntegaard differences are relative to it.")
+]
+Shown = Annotated[
+    list[str] | None, typer.Option("--show", metavar="NAME", help="Picture to set side by side; may be repeated.")
+]
+Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="For every codec.")]
+Allocate = Annotated[bool, typer.Option("--allocate", help="Also write ours with `bsq encode --allocate`.")]
+Search = Annotated[
+    int, typer.Option("--search", metavar="N", min=0, help="Also write ours with `bsq encode --search N`.")
+]
+
+
 @bench.command("codecs", epilog=CODECS_EPILOG)
 def codecs(
     folder: Folder,
     output: Output,
-    chosen: Annotated[
-        list[CodecName] | None,
-        typer.Option("--codec", "-c", help="May be repeated.  [default: all; jpegxl where it is installed]"),
-    ] = None,
+    chosen: Codecs = None,
     model: Model = "biscuit-s",
-    bits: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--bits", "-b", metavar="K", help="Bits of a code; may be repeated.  [default: eighths of a code]"
-        ),
-    ] = None,
-    priors: Annotated[
-        list[str] | None,
-        typer.Option("--prior", metavar="PRIOR", help="auto, learned, adaptive, raw; the first sets matched rates."),
-    ] = None,
-    rates: Annotated[
-        Rates | None,
-        typer.Option("--rates", help="matched: sizes of our own files; fixed: the same bits per pixel for all."),
-    ] = None,
-    anchor: Annotated[
-        str | None, typer.Option("--anchor", metavar="CODEC", help="Bjøntegaard differences are relative to it.")
-    ] = None,
-    shown: Annotated[
-        list[str] | None, typer.Option("--show", metavar="NAME", help="Picture to set side by side; may be repeated.")
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="For every codec.")] = 1,
-    allocate: Annotated[bool, typer.Option("--allocate", help="Also write ours with `bsq encode --allocate`.")] = False,
-    search: Annotated[
-        int, typer.Option("--search", metavar="N", min=0, help="Also write ours with `bsq encode --search N`.")
-    ] = 0,
+    bits: CodecBits = None,
+    priors: CodecPriors = None,
+    rates: RatesChoice = None,
+    anchor: Anchor = None,
+    shown: Shown = None,
+    threads: Threads = 1,
+    allocate: Allocate = False,
+    search: Search = 0,
     pictures: Pictures = None,
 ) -> None:
     """Compare real files of equal size: classical codecs and ours."""

@@ -60,42 +60,57 @@ class RampChoice(StrEnum):
     interval = "interval"
 
 
+Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A picture's name, or one in .npz.")]
+GeneratorName = Annotated[
+    str, typer.Option("--generator", "--system", help="Folder or hub id of a generator, or a bundled model's name.")
+]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="Its tokenizer; default: where it was trained with it.")
+]
+ClassName = Annotated[str | None, typer.Option("--class", help="Name or number of a class; default: each in turn.")]
+Count = Annotated[int | None, typer.Option("--n", "-n", min=1, help="How many; default: 16.")]
+Steps = Annotated[int, typer.Option("--steps", help="Looks of the network at a picture.")]
+Schedule = Annotated[ScheduleChoice, typer.Option("--schedule", help="How many tokens each step settles.")]
+Order = Annotated[OrderChoice, typer.Option("--order", help="Which digits come first.")]
+ChoiceTemperature = Annotated[
+    float | None, typer.Option("--choice-temperature", help="Noise on the confidence; default: 4.5.")
+]
+Temperature = Annotated[float, typer.Option("--temperature", help="Of the values.")]
+Guidance = Annotated[float, typer.Option("--guidance", help="Weight of the class; 0: as the model has it.")]
+Ramp = Annotated[RampChoice, typer.Option("--ramp", help="How the weight rises; interval: in the second half alone.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the draws.")]
+First = Annotated[int, typer.Option("--first", min=0, help="Number of the first sample of the seed.")]
+Edit = Annotated[str | None, typer.Option("--edit", metavar="PICTURE", help="Make a part of it anew.")]
+Mask = Annotated[str | None, typer.Option("--mask", metavar="PICTURE", help="White: make anew.")]
+Grow = Annotated[int | None, typer.Option("--grow", help="Tokens more on each side.")]
+Share = Annotated[float | None, typer.Option("--share", help="Share of tokens to forget.")]
+Repair = Annotated[str | None, typer.Option("--repair", metavar="STREAM", help="A damaged .bsq.")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps …")]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Replace FILE.")]
+
+
 def generate(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="A picture's name, or one in .npz.")
-    ] = Path("generated.png"),
-    system: Annotated[
-        str, typer.Option("--generator", "--system", help="Folder or hub id of a generator, or a bundled model's name.")
-    ] = "biscuit-s",
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Its tokenizer; default: where it was trained with it.")
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option("--class", help="Name or number of a class; default: each in turn.")
-    ] = None,
-    count: Annotated[int | None, typer.Option("--n", "-n", min=1, help="How many; default: 16.")] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Looks of the network at a picture.")] = 12,
-    schedule: Annotated[
-        ScheduleChoice, typer.Option("--schedule", help="How many tokens each step settles.")
-    ] = ScheduleChoice.cosine,
-    order: Annotated[OrderChoice, typer.Option("--order", help="Which digits come first.")] = OrderChoice.confidence,
-    noise: Annotated[
-        float | None, typer.Option("--choice-temperature", help="Noise on the confidence; default: 4.5.")
-    ] = None,
-    temperature: Annotated[float, typer.Option("--temperature", help="Of the values.")] = 1.0,
-    guidance: Annotated[float, typer.Option("--guidance", help="Weight of the class; 0: as the model has it.")] = 2.0,
-    ramp: Annotated[
-        RampChoice, typer.Option("--ramp", help="How the weight rises; interval: in the second half alone.")
-    ] = RampChoice.linear,
-    seed: Annotated[int, typer.Option("--seed", help="Of the draws.")] = 0,
-    first: Annotated[int, typer.Option("--first", min=0, help="Number of the first sample of the seed.")] = 0,
-    edit: Annotated[str | None, typer.Option("--edit", metavar="PICTURE", help="Make a part of it anew.")] = None,
-    mask: Annotated[str | None, typer.Option("--mask", metavar="PICTURE", help="White: make anew.")] = None,
-    grow: Annotated[int | None, typer.Option("--grow", help="Tokens more on each side.")] = None,
-    share: Annotated[float | None, typer.Option("--share", help="Share of tokens to forget.")] = None,
-    damaged: Annotated[str | None, typer.Option("--repair", metavar="STREAM", help="A damaged .bsq.")] = None,
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps …")] = "cpu",
-    force: Annotated[bool, typer.Option("-f", "--force", help="Replace FILE.")] = False,
+    output: Output = Path("generated.png"),
+    system: GeneratorName = "biscuit-s",
+    model: Model = None,
+    label: ClassName = None,
+    count: Count = None,
+    steps: Steps = 12,
+    schedule: Schedule = ScheduleChoice.cosine,
+    order: Order = OrderChoice.confidence,
+    noise: ChoiceTemperature = None,
+    temperature: Temperature = 1.0,
+    guidance: Guidance = 2.0,
+    ramp: Ramp = RampChoice.linear,
+    seed: Seed = 0,
+    first: First = 0,
+    edit: Edit = None,
+    mask: Mask = None,
+    grow: Grow = None,
+    share: Share = None,
+    damaged: Repair = None,
+    device: Device = "cpu",
+    force: Force = False,
 ) -> None:
     """Make new pictures with a generator, or a part of one."""
     import numpy as np

@@ -58,54 +58,72 @@ class Crop(StrEnum):
     CENTER, NONE = "center", "none"
 
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="SRC...", help="Folders, files, globs, tars, Parquet files, lists; or addresses of them."),
+]
+Output = Annotated[str, typer.Option("-o", "--output", metavar="DST", help="A folder or an address (s3://…).")]
+Model = Annotated[str, typer.Option("--model", help="A bundled name, a folder or a hub id.")]
+Bits = Annotated[int | None, typer.Option("--bits", help="Bits (digits) to keep of a code. Default: all.")]
+Size = Annotated[
+    int | None, typer.Option("--size", help="Pixels of the short side. Default: pictures stay as they are.")
+]
+CropChoice = Annotated[Crop, typer.Option("--crop", help="With --size, whether the square is cut out.")]
+Views = Annotated[int, typer.Option("--views", help="Squares of each input: the middle, then random ones.")]
+Zoom = Annotated[float, typer.Option("--zoom", help="Smallest side of a random square: part of the short side.")]
+Flip = Annotated[float, typer.Option("--flip", help="Chance that a random square is mirrored.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the random squares.")]
+Label = Annotated[
+    str | None, typer.Option("--label", help="Labels: folder, a suffix in tars (cls), or a Parquet column.")
+]
+Column = Annotated[str, typer.Option("--column", help="The Parquet column with the pictures.")]
+Videos = Annotated[bool, typer.Option("--videos", help="Sources hold videos rather than pictures.")]
+Frames = Annotated[int | None, typer.Option("--frames", help="Frames in a row of tokens. Default: 24.")]
+FrameRate = Annotated[float | None, typer.Option("--frame-rate", help="Frames a second. Default: the video's own.")]
+MaxFrames = Annotated[int | None, typer.Option("--max-frames", help="Only so many first frames.")]
+MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Refuse larger inputs.")]
+Format = Annotated[Form, typer.Option("--format", help="How shards are stored.")]
+ShardSize = Annotated[int, typer.Option("--shard-size", help="Inputs of a shard.")]
+BatchSize = Annotated[int | None, typer.Option("--batch", help="Pictures encoded together. Default: 4, on GPUs 64.")]
+WorkerCount = Annotated[
+    int | None, typer.Option("--workers", help="Default: all there is room for. 0: this process, without Ray.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray-address", metavar="HOST:PORT", help="A Ray cluster. Default: this machine.")
+]
+DeviceChoice = Annotated[Device, typer.Option("--device", help="Where models compute.")]
+PerGpu = Annotated[int, typer.Option("--per-gpu", min=1, help="Workers that share a GPU; each decodes on a CPU.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Write shards with failed inputs anew.")]
+Stats = Annotated[bool, typer.Option("--stats", help="Count how codes are used, into stats.json.")]
+
+
 def tokenize(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SRC...", help="Folders, files, globs, tars, Parquet files, lists; or addresses of them."
-        ),
-    ],
-    output: Annotated[str, typer.Option("-o", "--output", metavar="DST", help="A folder or an address (s3://…).")],
-    model: Annotated[str, typer.Option("--model", help="A bundled name, a folder or a hub id.")] = "biscuit-s",
-    bits: Annotated[int | None, typer.Option("--bits", help="Bits (digits) to keep of a code. Default: all.")] = None,
-    size: Annotated[
-        int | None, typer.Option("--size", help="Pixels of the short side. Default: pictures stay as they are.")
-    ] = None,
-    crop: Annotated[Crop, typer.Option("--crop", help="With --size, whether the square is cut out.")] = Crop.CENTER,
-    views: Annotated[int, typer.Option("--views", help="Squares of each input: the middle, then random ones.")] = 1,
-    zoom: Annotated[
-        float, typer.Option("--zoom", help="Smallest side of a random square: part of the short side.")
-    ] = 1.0,
-    flip: Annotated[float, typer.Option("--flip", help="Chance that a random square is mirrored.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of the random squares.")] = 0,
-    label: Annotated[
-        str | None, typer.Option("--label", help="Labels: folder, a suffix in tars (cls), or a Parquet column.")
-    ] = None,
-    column: Annotated[str, typer.Option("--column", help="The Parquet column with the pictures.")] = "image",
-    videos: Annotated[bool, typer.Option("--videos", help="Sources hold videos rather than pictures.")] = False,
-    frames: Annotated[int | None, typer.Option("--frames", help="Frames in a row of tokens. Default: 24.")] = None,
-    frame_rate: Annotated[
-        float | None, typer.Option("--frame-rate", help="Frames a second. Default: the video's own.")
-    ] = None,
-    max_frames: Annotated[int | None, typer.Option("--max-frames", help="Only so many first frames.")] = None,
-    max_pixels: Annotated[int, typer.Option("--max-pixels", help="Refuse larger inputs.")] = 200_000_000,
-    form: Annotated[Form, typer.Option("--format", help="How shards are stored.")] = Form.PARQUET,
-    shard_size: Annotated[int, typer.Option("--shard-size", help="Inputs of a shard.")] = 1000,
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Pictures encoded together. Default: 4, on GPUs 64.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Default: all there is room for. 0: this process, without Ray.")
-    ] = None,
-    ray_address: Annotated[
-        str | None, typer.Option("--ray-address", metavar="HOST:PORT", help="A Ray cluster. Default: this machine.")
-    ] = None,
-    device: Annotated[Device, typer.Option("--device", help="Where models compute.")] = Device.AUTO,
-    per_gpu: Annotated[
-        int, typer.Option("--per-gpu", min=1, help="Workers that share a GPU; each decodes on a CPU.")
-    ] = 1,
-    retry: Annotated[bool, typer.Option("--retry", help="Write shards with failed inputs anew.")] = False,
-    stats: Annotated[bool, typer.Option("--stats", help="Count how codes are used, into stats.json.")] = False,
+    sources: Sources,
+    output: Output,
+    model: Model = "biscuit-s",
+    bits: Bits = None,
+    size: Size = None,
+    crop: CropChoice = Crop.CENTER,
+    views: Views = 1,
+    zoom: Zoom = 1.0,
+    flip: Flip = 0.0,
+    seed: Seed = 0,
+    label: Label = None,
+    column: Column = "image",
+    videos: Videos = False,
+    frames: Frames = None,
+    frame_rate: FrameRate = None,
+    max_frames: MaxFrames = None,
+    max_pixels: MaxPixels = 200_000_000,
+    form: Format = Form.PARQUET,
+    shard_size: ShardSize = 1000,
+    batch: BatchSize = None,
+    workers: WorkerCount = None,
+    ray_address: RayAddress = None,
+    device: DeviceChoice = Device.AUTO,
+    per_gpu: PerGpu = 1,
+    retry: Retry = False,
+    stats: Stats = False,
 ) -> None:
     """Turn pictures or videos into shards of tokens."""
     from bsq.bulk.run import Faulty, Request
