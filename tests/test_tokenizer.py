@@ -15,6 +15,7 @@ from bsq.codes import Codes
 from bsq.errors import CheckpointError, CodesError, NumericsError, RangeError, SettingsError, ShapeError
 from bsq.layers.positions import LearnedPositionsSettings, RotaryPositionsSettings
 from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings
+from bsq.pixels import pad_to
 from bsq.quantizers import (
     BsqSettings,
     FsqSettings,
@@ -36,6 +37,16 @@ def build(bits=12, **changes):
 
 ROTARY = build()
 LEARNED = build(positions=LearnedPositionsSettings(rows=3, columns=2), attention=FullAttentionSettings())
+
+
+@pytest.mark.parametrize("size", [(128, 64), (64, 128), (185, 57), (320, 8)])
+def test_pictures_one_window_wide_are_as_in_training(size: tuple[int, int]) -> None:
+    """Where all frames go through a block together, and windows are not written to in place."""
+    model, pixels = bsq.load("biscuit-s"), torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    padded = pad_to(pixels[:, :, None], *(8 * count for count in model.grid(*size)))
+    with torch.enable_grad():
+        wanted = model.encoder(padded)
+    torch.testing.assert_close(model.latent(pixels), wanted.detach(), rtol=0, atol=1e-4)
 
 
 @settings(max_examples=30, deadline=None)

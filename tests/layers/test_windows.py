@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings, cut_windows
@@ -16,24 +16,31 @@ def test_join_mirrors_split_on_any_grid(rows, columns, block, frames):
 
 
 @given(
-    rows=st.integers(1, 21), columns=st.integers(1, 21), block=st.integers(0, 1), few=st.sampled_from([1, 40, 90, 999])
+    batch=st.integers(1, 2),
+    rows=st.integers(1, 21),
+    columns=st.integers(1, 21),
+    block=st.integers(0, 1),
+    few=st.sampled_from([1, 40, 90, 999]),
+    written=st.booleans(),
 )
-def test_strips_are_the_same_windows_in_place(rows, columns, block, few):
-    hidden = torch.rand(2, 1, rows, columns, 3)
+@example(batch=1, rows=8, columns=4, block=0, few=999, written=True)  # its windows lie in the grid as they are
+def test_strips_are_the_same_windows_in_place(batch, rows, columns, block, few, written):
+    """Whether tokens are written to, as blocks do, or new ones come back."""
+    hidden = torch.rand(batch, 1, rows, columns, 3)
     windows = cut_windows(WindowAttentionSettings(size=4), block, rows, columns, CPU)
     changed = hidden.clone()
     tokens, marks = [], []
-    for strip in windows.strips(2, few):
+    for strip in windows.strips(batch, few):
         here = strip.split(changed)
-        tokens.append(here.unflatten(0, (2, -1)).clone())
+        tokens.append(here.unflatten(0, (batch, -1)).clone())
         marks.append(strip.regions)
-        strip.join_into(changed, here + 1)
+        strip.join_into(changed, here.add_(1) if written else here + 1)
     assert torch.equal(torch.cat(tokens, 1).flatten(0, 1), windows.split(hidden))
     assert torch.equal(changed, hidden + 1)
     if windows.regions is None:
         assert set(marks) == {None}
     else:
-        assert torch.equal(torch.cat([mark.unflatten(0, (2, -1)) for mark in marks], 1)[1], windows.regions)
+        assert torch.equal(torch.cat([mark.unflatten(0, (batch, -1)) for mark in marks], 1)[-1], windows.regions)
 
 
 @given(rows=st.integers(1, 13), columns=st.integers(1, 13), block=st.integers(0, 1))

@@ -126,7 +126,9 @@ class Strip:
     regions: Tensor | None
 
     def split(self, hidden: Tensor) -> Tensor:
-        """Hidden (B, T, h, w, D) of the whole grid → the strip's tokens (B·windows, T, S, D)."""
+        """Hidden (B, T, h, w, D) of the whole grid → the strip's tokens (B·windows, T, S, D); those in the grid itself
+        where they lie there in this order.
+        """
         windows, (batch, frames, *_, width) = self.windows, hidden.shape
         if windows.count == 1:
             return hidden.reshape(batch, frames, -1, width)
@@ -150,7 +152,8 @@ class Strip:
         else:
             band = hidden.new_empty(batch, frames, self.stop - self.start, windows.padded[1], width)
         cut = windows.cut(band)
-        cut.copy_(tokens.view(cut.shape))
+        if cut.data_ptr() != tokens.data_ptr():  # else they were written where they belong
+            cut.copy_(tokens.view(cut.shape))
         if not self._as_it_lies:
             for there, here in self._pieces():
                 hidden[there] = band[here]
