@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 import bsq
 from bsq.bench.codecs import pictures_in
-from bsq.codec.picture import describe
 from bsq.codec.shelf import learned_prior, named_model
 from bsq.codec.stream import write_codes
+from bsq.codec.writer import describe
 from bsq.codes import Codes
 from bsq.data.files import Existing, write_file
 from bsq.data.pictures import open_picture, to_pixels

@@ -422,6 +422,18 @@ def test_allocation_makes_no_larger_file(run: Run) -> None:
     assert "how large the file may be" in done.stderr
 
 
+def test_colours_are_set_right_unless_told_otherwise(run: Run) -> None:
+    save_picture("a.png", np.full((40, 40, 3), (200, 30, 90), np.uint8))
+    assert run("encode", "a.png", "--verify").exit_code == 0
+    assert "\n  colours  set right by the map " in run("info", "a.bsq", model=None).stdout
+    run("decode", "a.bsq", "-o", "right.png")
+    assert np.abs(open_picture("right.png").astype(int).mean((0, 1)) - (200, 30, 90)).max() <= 1
+    assert run("encode", "a.png", "-f", "--no-colours").exit_code == 0
+    assert "colours" not in run("info", "a.bsq", model=None).stdout
+    run("decode", "a.bsq", "-o", "left.png")
+    assert np.abs(open_picture("left.png").astype(int).mean((0, 1)) - (200, 30, 90)).max() > 4
+
+
 def test_search_writes_a_file_like_any_other(run: Run) -> None:
     save_picture("a.png", picture(64, 64))
     done = run("encode", "a.png", "--verify", "--bits", "6", "--search", "2")

@@ -84,6 +84,7 @@ def samples() -> dict[str, Sample]:
     return {
         "raw picture": sample((2,) * 9, UniformPrior()),
         "coded picture": sample((2,) * 36, kept=30, tokenizer="biscuit-s"),
+        "coloured picture": sample((2,) * 12, colours=(9, -300, 0, 1, 0, -64, 7, -2, 0, 5, 90, 200)),
         "levels": sample((8, 8, 5, 3, 1000), height=40, width=40),
         "video": sample((2,) * 8, **video),
         "grouped video": sample((2,) * 8, frames_per_group=2, **video),

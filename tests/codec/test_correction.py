@@ -49,7 +49,7 @@ def test_greys_lose_much_of_their_tint() -> None:
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (64, 256, 3)).copy()
     tints = []
     for steps in (0, 3):
-        columns = decompress(compress(ramp, search=steps)).astype(float).mean(axis=0)
+        columns = decompress(compress(ramp, search=steps, colours=False)).astype(float).mean(axis=0)
         tints.append(np.abs(columns[:, [0, 2]] - columns[:, [1]]).mean())
     assert tints[1] < 0.7 * tints[0]
 

@@ -18,8 +18,9 @@ from bsq.codec.framing import Form
 from bsq.codec.header import Header
 from bsq.codec.info import Limits
 from bsq.codec.measure import inspect
-from bsq.codec.picture import compress, decompress, describe, recover, verify
+from bsq.codec.picture import compress, decompress, recover, verify
 from bsq.codec.stream import read_codes, write_codes
+from bsq.codec.writer import describe
 from bsq.codes import Codes
 from bsq.data.pictures import encode_picture, to_pixels, to_uint8
 from bsq.errors import (
@@ -49,6 +50,7 @@ def test_the_size_is_restored_exactly(tiny_tokenizer: Tokenizer, height: int, wi
     again = decompress(compress(picture, tiny_tokenizer), tiny_tokenizer)
     assert again.dtype == np.uint8
     assert again.shape == (height, width, 3)
+    again = decompress(compress(picture, tiny_tokenizer, colours=False), tiny_tokenizer)
     assert np.array_equal(again, to_uint8(tiny_tokenizer.reconstruct(to_pixels(picture))))
 
 

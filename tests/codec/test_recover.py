@@ -159,7 +159,7 @@ def test_a_target_is_met_with_few_trials_and_one_encoding(
         return count
 
     monkeypatch.setattr(Tokenizer, "encode", counted("encode", Tokenizer.encode))
-    monkeypatch.setattr("bsq.codec.picture.write_codes", counted("write", write_codes))
+    monkeypatch.setattr("bsq.codec.writer.write_codes", counted("write", write_codes))
     compress(noise(40, 40), tiny_tokenizer, max_bytes=100)
     assert calls["encode"] == 1
-    assert calls["write"] <= 5
+    assert calls["write"] <= 7  # 5 to find the digits; with colours set right, and without

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bsq.codec.picture import describe
 from bsq.codec.shelf import priors_for
 from bsq.codec.stream import read_available, write_codes
+from bsq.codec.writer import describe
 from bsq.errors import CheckpointError, SettingsError, ShapeError
 from bsq.generate.edit import Editor
 from bsq.generate.folder import TrainedGenerator, load_generator

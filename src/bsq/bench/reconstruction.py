@@ -21,9 +21,9 @@ from torch import Tensor
 
 from bsq.bench.codecs import pictures_in
 from bsq.bench.ours import PriorName, shown_name
-from bsq.codec.picture import describe
 from bsq.codec.shelf import named_model, prior_called
 from bsq.codec.stream import write_codes
+from bsq.codec.writer import describe
 from bsq.codes import Codes
 from bsq.data.files import Existing, write_file
 from bsq.data.pictures import open_picture, to_pixels
@@ -38,7 +38,8 @@ from bsq.tokenizer import Tokenizer
 PROTOCOL = (
     "Whole pictures at their own size, in RGB. Reconstructions are not rounded; PSNR, SSIM and MS-SSIM (pytorch-msssim "
     "defaults) of each picture in 0 … 255, then means over pictures; MS-SSIM in dB is −10·log10(1 − mean). LPIPS v0.1 "
-    "with SqueezeNet. Raw rates are bits over pixels, without header or prior; the others those of whole .bsq files."
+    "with SqueezeNet. Raw rates are bits over pixels, without header or prior; the others those of whole .bsq files "
+    "that do not set colours right (`bsq evaluate compression` measures files as they are decoded)."
 )
 MEASURES = ("PSNR dB", "SSIM", "MS-SSIM", "MS-SSIM dB", "LPIPS-squeeze", "code entropy ≤", "decode s")
 

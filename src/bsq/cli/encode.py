@@ -46,6 +46,13 @@ Search = Annotated[
         help="Look for better codes in N steps: 1 to 3 take seconds and 1 to 4 % more bytes, 20 to 80 far longer.",
     ),
 ]
+Colours = Annotated[
+    bool,
+    typer.Option(
+        "--colours/--no-colours",
+        help="Decode each picture, and keep in its file, in some 14 bytes, how to set its colours right.",
+    ),
+]
 Group = Annotated[
     int | None,
     typer.Option("--group", metavar="N", min=1, help="Frames of a video that go together; default: the model's."),
@@ -67,6 +74,7 @@ def encode(
     target_bytes: TargetBytes = None,
     allocate: Allocate = False,
     search: Search = 0,
+    colours: Colours = True,
     group: Group = None,
     frame_rate: FrameRate = None,
     device: Device = "auto",
@@ -94,7 +102,7 @@ def encode(
         say(f"note: {note}; the adaptive prior takes its place")
     rate = None if frame_rate is None else read_rate(frame_rate)
     of_videos = None if prior is PriorChoice.auto else chosen
-    pictures = PictureEncoding(tokenizer, bits, chosen, target, allocate, search, limit, check, force)
+    pictures = PictureEncoding(tokenizer, bits, chosen, target, allocate, search, colours, limit, check, force)
     videos = VideoEncoding(tokenizer, bits, of_videos, group, search, rate, limit, check, force)
 
     def work(job: Job, watcher: Watcher) -> Done:

@@ -252,6 +252,7 @@ def edited(
 def repaired(editor: Editor, damaged: Path, number: int | None, seed: int) -> np.ndarray:
     """What a damaged stream held, the rest made anew, (N, H, W, 3)."""
     from bsq.cli.plan import read
+    from bsq.codec.picture import show
     from bsq.codec.shelf import priors_for
     from bsq.codec.stream import check_tokenizer, read_available
     from bsq.generate.repair import repair
@@ -261,8 +262,7 @@ def repaired(editor: Editor, damaged: Path, number: int | None, seed: int) -> np
     partial = repair(stream, editor, number, seed)
     known, missing = int(stream.known.sum()), int(stream.missing.sum())
     say(f"{known / (known + missing):.1%} of the digits were there")
-    size = stream.info.height, stream.info.width
-    return as_pictures(editor.tokenizer.decode(partial.codes, size, kept=partial.kept))
+    return show(editor.tokenizer, stream.info, partial.codes, partial.kept)[None]
 
 
 def as_pictures(pixels: torch.Tensor) -> np.ndarray:

@@ -46,6 +46,7 @@ class Facts:
     patch: int
     kept_digits: int
     levels: tuple[int, ...]
+    colours: tuple[int, ...]
     all_digits: int
     model: str
     model_hash: str
@@ -116,6 +117,7 @@ def facts(name: str, parts: StreamParts) -> Facts:
         patch=stream.patch,
         kept_digits=stream.kept,
         levels=stream.levels,
+        colours=stream.colours,
         all_digits=len(stream.radices),
         model=stream.tokenizer,
         model_hash=stream.code_hash.hex(),
@@ -145,6 +147,8 @@ def described(one: Facts) -> str:
         "prior": f"{one.prior}, {'same on every machine' if one.portable else 'not portable'}"
         + (f", hash {one.prior_hash}" if one.prior_hash.strip("0") else ""),
     }
+    if one.colours:
+        lines["colours"] = f"set right by the map {' '.join(map(str, one.colours))}"
     if one.trouble:
         lines["trouble"] = one.trouble
     width = max(map(len, lines))

@@ -52,6 +52,7 @@ class PictureEncoding:
     target: SizeLimit | None
     allocate: bool
     search: int
+    colours: bool
     max_pixels: int
     check: bool
     force: bool
@@ -68,7 +69,17 @@ def encode_picture(job: Job, file: BinaryIO, how: PictureEncoding, watcher: Watc
     picture = read_picture(source, how.max_pixels)
     height, width, _ = picture.pixels.shape
     most = None if how.target is None else how.target.most(height, width)
-    data = compress(picture.pixels, how.tokenizer, how.bits, how.prior, most, how.allocate, how.search, watcher.search)
+    data = compress(
+        picture.pixels,
+        how.tokenizer,
+        how.bits,
+        how.prior,
+        most,
+        how.allocate,
+        how.search,
+        watcher.search,
+        how.colours,
+    )
     limits = Limits(pixels=how.max_pixels)
     if how.check:
         verify(data, how.tokenizer, limits)

@@ -43,7 +43,7 @@ MAX_HEADER_BYTES = 4096
 
 def minor_of(info: StreamInfo) -> int:
     """The least minor version that has all that the stream uses."""
-    return 1 if info.levels else 0
+    return 2 if info.colours else 1 if info.levels else 0
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,11 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+def signed_varint(value: int) -> bytes:
+    """−2^62 ≤ value < 2^62 as the varint 2·value, or −2·value − 1 if it is negative."""
+    return varint(2 * value if value >= 0 else -2 * value - 1)
+
+
 class Bytes(Protocol):
     """Bytes in memory, or in a file."""
 
@@ -92,3 +97,8 @@ class FieldReader:
                     break
                 return value
         raise DamagedStreamError(f"no number can be read at byte {self.position - 1}")
+
+    def signed_varint(self) -> int:
+        """Mirror of `signed_varint`. Raises as `varint`."""
+        value = self.varint()
+        return -(value + 1) // 2 if value & 1 else value // 2

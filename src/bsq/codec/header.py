@@ -5,19 +5,20 @@ docs/format.md has the layout; what the fields mean is in `bsq.codec.info`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 
-from bsq.codec.fields import FieldReader, varint
+from bsq.codec.fields import FieldReader, signed_varint, varint
 from bsq.codec.info import MAX_DIGITS, MAX_SIZE, StreamInfo, check_info
 from bsq.errors import DamagedStreamError, NewerVersionError, StreamError, TruncatedStreamError
 from bsq.prior.base import NO_IDENTITY, Prior
 
 PRIOR_NAMES = ("uniform", "adaptive", "masked", "causal")
 OTHER_PRIOR = len(PRIOR_NAMES)
-LEVELS = 1
-"""The record of levels, since format 2.1."""
+LEVELS, COLOURS = 1, 2
+"""The records of levels, since format 2.1, and of colours, since 2.2."""
 
 _VIDEO, _PORTABLE, _BINARY, _NAMED, _LEAST_GRID, _GROUPED, _IDENTITY = (1 << bit for bit in range(7))
 
@@ -69,9 +70,15 @@ def header_body(header: Header) -> bytes:
     if header.portable:
         flags |= _PORTABLE
     if info.levels:
-        content = b"".join(map(varint, info.levels))
-        parts.append(varint(LEVELS) + varint(len(content)) + content)
+        parts.append(_record(LEVELS, map(varint, info.levels)))
+    if info.colours:
+        parts.append(_record(COLOURS, map(signed_varint, info.colours)))
     return bytes([flags]) + b"".join(parts)
+
+
+def _record(number: int, values: Iterable[bytes]) -> bytes:
+    content = b"".join(values)
+    return varint(number) + varint(len(content)) + content
 
 
 def read_header_body(body: bytes) -> Header:
@@ -149,17 +156,26 @@ def _read_records(header: Header, fields: FieldReader) -> Header:
         number, length = fields.varint(), fields.varint()
         content = FieldReader(fields.take(length))
         if number == LEVELS:
-            if header.info.levels:
-                raise DamagedStreamError("the header has two records of levels")
-            levels = []
-            while content.left:
-                levels.append(content.varint())
-            if not levels:
-                raise DamagedStreamError("the header's record of levels is empty")
-            header = replace(header, info=replace(header.info, levels=tuple(levels)))
+            levels = _read_values("levels", header.info.levels, content, content.varint)
+            header = replace(header, info=replace(header.info, levels=levels))
+        elif number == COLOURS and header.info.kind == "picture":  # of videos they say nothing yet
+            colours = _read_values("colours", header.info.colours, content, content.signed_varint)
+            header = replace(header, info=replace(header.info, colours=colours))
         elif number & 1:
             raise _newer(f"header record {number}")
     return header
+
+
+def _read_values(name: str, before: tuple[int, ...], content: FieldReader, read: Callable[[], int]) -> tuple[int, ...]:
+    """All that a record holds. Raises DamagedStreamError: nothing, or a record of that name came `before`."""
+    if before:
+        raise DamagedStreamError(f"the header has two records of {name}")
+    values = []
+    while content.left:
+        values.append(read())
+    if not values:
+        raise DamagedStreamError(f"the header's record of {name} is empty")
+    return tuple(values)
 
 
 def _text(value: str) -> bytes:

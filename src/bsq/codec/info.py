@@ -19,6 +19,8 @@ from bsq.settings import Settings
 MAX_SIZE = 2**31 - 1
 MAX_DIGITS = 1024
 MAX_NAME_BYTES = 255
+COLOUR_NUMBERS, COLOUR_BOUND = 12, 4096
+"""Of a map of colours: how many numbers it has, and how far from 0 they may be."""
 
 
 class Limits(Settings):
@@ -48,6 +50,7 @@ class StreamInfo:
     least_rows, least_columns   the grid is never smaller than this (tokenizers with learned positions)
     levels            of a picture whose tokens keep different numbers of digits: which, ascending, the last is `kept`;
                       () where all keep as many
+    colours           of a picture the map that sets its colours right (`bsq.codec.colours`), () without one
     """
 
     height: int
@@ -63,6 +66,7 @@ class StreamInfo:
     least_rows: int = 1
     least_columns: int = 1
     levels: tuple[int, ...] = ()
+    colours: tuple[int, ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -143,6 +147,8 @@ def check_info(info: StreamInfo, error: type[BsqError]) -> None:
         raise error(f"the frame rate's terms must be below 2^31, got {info.frame_rate}")
     if info.levels:
         check_levels(info, error)
+    if info.colours:
+        check_colours(info, error)
     if info.frames_per_group is not None and not 1 <= info.frames_per_group < info.frames:
         raise error(f"a group must have 1 to {info.frames - 1} of {info.frames} frames, got {info.frames_per_group}")
 
@@ -156,6 +162,15 @@ def check_levels(info: StreamInfo, error: type[BsqError]) -> None:
         raise error(f"the largest level must be the {info.kept} digits kept, got {levels[-1]}")
     if info.frame_rate is not None:
         raise error("all tokens of a video keep as many digits, so it has no levels")
+
+
+def check_colours(info: StreamInfo, error: type[BsqError]) -> None:
+    """Raise `error` where the map of colours is none."""
+    numbers = info.colours
+    if len(numbers) != COLOUR_NUMBERS or max(map(abs, numbers)) > COLOUR_BOUND:
+        raise error(f"colours must be {COLOUR_NUMBERS} numbers within ±{COLOUR_BOUND}, got {numbers[:20]}")
+    if info.frame_rate is not None:
+        raise error("colours are set right in pictures, not in videos")
 
 
 def check_limits(info: StreamInfo, limits: Limits) -> None:

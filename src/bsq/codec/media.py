@@ -36,6 +36,7 @@ def compress(
     allocate: bool = False,
     search: int = 0,
     told: Told | None = None,
+    colours: bool = True,
 ) -> bytes:
     """A picture, or a video's file → the bytes of a `.bsq` stream. Arguments and errors are those of
     `bsq.codec.picture.compress`; a video has neither `max_bytes` nor `allocate`, and its default prior is the one
@@ -45,7 +46,7 @@ def compress(
         data, name = read_bytes(source), name_of(source)
         source = source if isinstance(source, str | Path) else data
     if isinstance(source, np.ndarray) or not is_video(io.BytesIO(data), name):
-        return pictures.compress(source, tokenizer, bits, prior, max_bytes, allocate, search, told)
+        return pictures.compress(source, tokenizer, bits, prior, max_bytes, allocate, search, told, colours)
     if max_bytes is not None or allocate:
         raise SettingsError("max_bytes and allocate are for pictures; a video takes bits")
     target = io.BytesIO()

@@ -6,30 +6,28 @@ The header carries the picture's own size, so that the padding to whole patches 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
+from bsq.codec.colours import coloured
 from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
 from bsq.codec.search import Search, Told, check_search, growth_of
-from bsq.codec.shelf import DEFAULT_MODEL, model_of, name_of, named_model, priors_for
-from bsq.codec.stream import choose_prior, read_available, read_codes, short_hash, write_codes
+from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_for
+from bsq.codec.stream import choose_prior, read_available, read_codes
+from bsq.codec.writer import PictureWriter
 from bsq.codes import Codes
 from bsq.data.pictures import Source, open_picture, to_pixels, to_uint8
 from bsq.errors import LimitError, MediaError, SettingsError
-from bsq.prior.allocated import allocate as allocate_digits
-from bsq.prior.allocated import kept_digits
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
 
-SLACK = 8
-"""Bytes by which a stream may exceed what its digits take by the prior's account."""
+SLACK = 24
+"""Bytes by which a stream may exceed what its digits take by the prior's account, a map of its colours among them."""
 
 
 def compress(
@@ -41,6 +39,7 @@ def compress(
     allocate: bool = False,
     search: int = 0,
     told: Told | None = None,
+    colours: bool = True,
 ) -> bytes:
     """A picture → the bytes of a `.bsq` stream.
 
@@ -58,6 +57,8 @@ def compress(
             picture's file is at most 5 % larger (2 % from 10 steps on); where `max_bytes` took digits away, as large
             as that at most. In many steps only a learned prior steers towards fewer bits.
         told: is told what share of the search is done.
+        colours: decode the codes and keep in the header how to set their colours right, where it pays (some 14 bytes;
+            `bsq.codec.colours`).
 
     Raises:
         MediaError, LimitError: the picture, or not even one digit of each code fits into `max_bytes`; or a search needs
@@ -71,27 +72,24 @@ def compress(
     if allocate:
         check_allocation(bits, max_bytes, steps)
     most = len(model.radices) if bits is None else model.check_bits(bits)
-    height, width = pixels.shape[-2:]
-    chosen = prior or priors_for(model)[0]
+    writer = PictureWriter(model, prior or priors_for(model)[0], pixels, colours)
 
-    def write(codes: Codes) -> bytes:
-        return write_codes(codes, describe(model, height, width, codes.length), chosen)
-
-    def seek(kept: int, growth: float) -> bytes:
-        return write(Search(model, chosen, kept, steps, told)(pixels, growth))
+    def seek(kept: int, growth: float) -> Codes:
+        return Search(model, writer.prior, kept, steps, told)(pixels, growth)
 
     if steps and max_bytes is None:
-        return seek(most, growth_of(steps))
+        return writer.whole(seek(most, growth_of(steps)))
     # What `bits` of every token would take may also be spent on more digits of some.
     codes = model.encode(pixels, None if allocate and max_bytes is None else most)
     if max_bytes is None:
-        alike = write(codes.first(most))
+        alike = writer.whole(codes.first(most))
     else:
-        alike = largest_within(lambda kept: write(codes.first(kept)), codes.length, max_bytes)
+        plain = largest_within(lambda kept: writer.plain(codes.first(kept)), codes.length, max_bytes)
+        alike = writer.whole(codes.first(inspect(plain).info.kept), max_bytes=max_bytes)
         if steps:
-            found = seek(*room_for_search(alike, most, max_bytes, steps))
+            found = writer.whole(seek(*room_for_search(plain, most, max_bytes, steps)), max_bytes=max_bytes)
             return found if len(found) <= max_bytes else alike
-    return allocated(model, pixels, codes, chosen, alike, max_bytes or len(alike)) if allocate else alike
+    return writer.allocated(codes, alike, max_bytes or len(alike)) if allocate else alike
 
 
 def check_allocation(bits: int | None, max_bytes: int | None, steps: int) -> None:
@@ -100,33 +98,6 @@ def check_allocation(bits: int | None, max_bytes: int | None, steps: int) -> Non
         raise SettingsError("what is there to share out? allocate needs bits or max_bytes")
     if steps:
         raise SettingsError("choose search or allocate: what is searched for all digits is not what some of them need")
-
-
-def allocated(model: Tokenizer, pixels: Tensor, codes: Codes, prior: Prior, alike: bytes, max_bytes: int) -> bytes:
-    """The stream of at most `max_bytes` with the least error that allocation finds; `alike`, a stream of tokens that
-    all keep as many digits, where that has less, nothing else fits or codes have a single digit.
-    """
-    levels = levels_of(codes.length)
-    if len(levels) < 2:
-        return alike
-    height, width = pixels.shape[-2:]
-    info = replace(describe(model, height, width, codes.length), levels=levels)
-
-    def write(chosen: np.ndarray) -> bytes:
-        return write_codes(allocate_digits(codes, levels, chosen), info, prior)
-
-    costs = measure_costs(model, pixels, codes, levels, prior)
-    found = best_within(costs, write, max_bytes)
-    if found is None:
-        return alike
-    chosen, shared = found
-    # Costs are of tokens whose neighbours keep as many digits: what counts is the pictures as they come out.
-    mixed = kept_digits(allocate_digits(codes, levels, chosen), levels)
-    uniform = torch.full_like(mixed, inspect(alike).info.kept)
-    mixed_error, uniform_error = (
-        patch_errors(model.decode(codes, kept=kept)[:, :, 0], pixels, model.patch).sum() for kept in (mixed, uniform)
-    )
-    return shared if mixed_error < uniform_error else alike
 
 
 def room_for_search(stream: bytes, most: int, max_bytes: int, steps: int) -> tuple[int, float]:
@@ -182,7 +153,7 @@ def decompress(
     """
     model = _model_of(data, tokenizer, device, limits)
     stream = read_codes(data, (*priors, *priors_for(model)), limits)
-    return to_uint8(model.decode(stream.codes, (stream.info.height, stream.info.width), stream.kept))
+    return show(model, stream.info, stream.codes, stream.kept)
 
 
 @dataclass(frozen=True)
@@ -207,12 +178,16 @@ def recover(
     model = _model_of(data, tokenizer, device, limits)
     priors = priors_for(model)
     stream = read_available(data, priors, limits)
-    size = stream.info.height, stream.info.width
     if stream.trouble is None:
-        return Recovered(to_uint8(model.decode(stream.codes, size, stream.kept)), None)
+        return Recovered(show(model, stream.info, stream.codes, stream.kept), None)
     partial = complete(stream, choose_prior(stream.header, priors), way)
-    picture = to_uint8(model.decode(partial.codes, size, partial.kept))
+    picture = show(model, stream.info, partial.codes, partial.kept)
     return Recovered(picture, tell_missing(stream, len(data)))
+
+
+def show(model: Tokenizer, info: StreamInfo, codes: Codes, kept: Tensor | None) -> np.ndarray:
+    """The picture uint8 (H, W, 3) of a stream's codes; `kept` as `Tokenizer.decode` takes it."""
+    return to_uint8(coloured(model.decode(codes, info.size, kept), info.colours))
 
 
 def _model_of(data: bytes, tokenizer: Tokenizer | str | Path | None, device: str, limits: Limits | None) -> Tokenizer:
@@ -228,22 +203,6 @@ def _model_of(data: bytes, tokenizer: Tokenizer | str | Path | None, device: str
 def verify(data: bytes, tokenizer: Tokenizer, limits: Limits | None = None) -> None:
     """Read a stream back to its codes. Its closing digest is that of the codes encoded, so a difference is an error."""
     read_codes(data, priors_for(tokenizer), limits)
-
-
-def describe(model: Tokenizer, height: int, width: int, kept: int) -> StreamInfo:
-    """What the header says of a picture's codes by this tokenizer."""
-    least_rows, least_columns = model.grid(1, 1)
-    return StreamInfo(
-        height=height,
-        width=width,
-        patch=model.patch,
-        radices=model.radices,
-        kept=kept,
-        code_hash=short_hash(model.code_hash),
-        tokenizer=name_of(model),
-        least_rows=least_rows,
-        least_columns=least_columns,
-    )
 
 
 def check_kind(info: StreamInfo) -> None:

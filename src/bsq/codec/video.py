@@ -21,11 +21,11 @@ from torch import Tensor
 from bsq.codec.frames import decode_group, encode_groups, of_one_size
 from bsq.codec.groups import GroupReader, GroupWriter
 from bsq.codec.info import MAX_SIZE, Limits, StreamInfo
-from bsq.codec.picture import describe
 from bsq.codec.recover import Fill, complete
 from bsq.codec.search import Search, Told, check_search
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_for, smallest_of, usual_group
 from bsq.codec.stream import DecodedStream, choose_prior
+from bsq.codec.writer import describe
 from bsq.data.pictures import to_uint8
 from bsq.errors import MediaError, SettingsError, TruncatedStreamError
 from bsq.prior.base import Prior

@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 
 from bsq.checkpoint.decoders import FAITHFUL
+from bsq.codec.colours import Colours, colours_of
 from bsq.codec.frames import decode_group, encode_groups
 from bsq.codec.info import StreamInfo
-from bsq.codec.picture import describe
+from bsq.codec.picture import show
 from bsq.codec.search import Search
 from bsq.codec.shelf import priors_for, usual_group
 from bsq.codec.stream import split_groups, write_codes
+from bsq.codec.writer import describe
 from bsq.codes import Codes
-from bsq.data.pictures import to_pixels, to_uint8
+from bsq.data.pictures import to_pixels
 from bsq.demo.material import Material
 from bsq.prior.base import Conversation, Grid, Prior, Wrapped, reply
 from bsq.prior.lengths import code_lengths
@@ -49,6 +51,7 @@ class Work:
     codes: Codes
     decoders: Mapping[str, Tokenizer] = field(default_factory=dict)
     found: dict[tuple[int, str], Codes] = field(default_factory=dict)
+    fitted: dict[Choice, Colours] = field(default_factory=dict)
 
     def shown_by(self, choice: Choice) -> Tokenizer:
         return self.decoders.get(choice.decoder, self.model)
@@ -62,6 +65,14 @@ class Work:
             search = Search(self.shown_by(choice), priors_for(self.model)[0], choice.bits, STEPS)
             self.found[asked] = search(to_pixels(self.material.frames[0]))
         return self.found[asked]
+
+    def colours_of(self, choice: Choice) -> Colours:
+        """How a picture's colours are set right: for the decoder that codes are searched for, or else the model's."""
+        asked = choice if choice.searched else Choice(choice.bits)
+        if asked not in self.fitted:
+            model = self.shown_by(choice) if choice.searched else self.model
+            self.fitted[asked] = colours_of(model, self.codes_of(asked), to_pixels(self.material.frames[0]))
+        return self.fitted[asked]
 
     def digits_of(self, choice: Choice) -> Tensor:
         """All digits (1, T, h, w, L): those of the choice, and behind them the encoder's, which no file has."""
@@ -89,7 +100,7 @@ def begin(material: Material, model: Tokenizer, decoders: Mapping[str, Tokenizer
 def code(work: Work, choice: Choice) -> Coded:
     """The file that `bsq encode` writes: `--bits`, and `--search` where it is asked for."""
     meter = Meter(priors_for(work.model)[0])
-    stream = write_codes(work.codes_of(choice), info_of(work, choice.bits), meter)
+    stream = write_codes(work.codes_of(choice), info_of(work, choice), meter)
     return Coded(choice, stream, np.concatenate(meter.costs))
 
 
@@ -97,16 +108,16 @@ def reconstruct(work: Work, choice: Choice) -> tuple[np.ndarray, ...]:
     """What that file decodes to: frames uint8 (H, W, 3)."""
     codes, size, model = work.codes_of(choice), work.material.size, work.shown_by(choice)
     if not work.material.is_clip:
-        return (to_uint8(model.decode(codes, size)),)
-    groups = split_groups(codes, info_of(work, choice.bits))
+        return (show(model, info_of(work, choice), codes, None),)
+    groups = split_groups(codes, info_of(work, choice))
     return tuple(frame for group in groups for frame in decode_group(group, model, size, range(group.shape[1])))
 
 
-def info_of(work: Work, bits: int) -> StreamInfo:
+def info_of(work: Work, choice: Choice) -> StreamInfo:
     """What the stream's header says."""
-    picture, frames = describe(work.model, *work.material.size, bits), len(work.material.frames)
+    picture, frames = describe(work.model, *work.material.size, choice.bits), len(work.material.frames)
     if not work.material.is_clip:
-        return picture
+        return replace(picture, colours=work.colours_of(choice))
     group = usual_group(work.model)
     return replace(
         picture, frames=frames, frame_rate=work.material.rate, frames_per_group=group if group < frames else None
