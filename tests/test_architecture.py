@@ -124,7 +124,7 @@ def test_no_circles() -> None:
 @pytest.mark.parametrize("upper", ["prior", "codec"])
 def test_priors_and_streams_know_only_codes(upper: str) -> None:
     # The only doors from pixels to streams.
-    doors = [f"bsq.codec.{door}" for door in ("picture", "frames", "video", "media", "search")]
+    doors = [f"bsq.codec.{door}" for door in ("picture", "frames", "video", "media", "search", "colour_maps")]
     seen = [(a, b) for a, b in arrows() if room(a) == upper and room(b) in ("vit", "layers", "data") and a not in doors]
     assert not seen
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +16,17 @@ from hypothesis import strategies as st
 from streams import describe, likely_codes, sample
 
 import bsq
-from bsq.codec import colours as module
-from bsq.codec.colours import RGB, YCOCG, coloured, colours_of, fitted, shown_and_meant, squares
+from bsq.codec import colour_maps as module
+from bsq.codec.colour_maps import FilmColours, colours_of, film_colours, shown_and_meant, squares, thinned
+from bsq.codec.colours import RGB, YCOCG, ColourFit, coloured
 from bsq.codec.fields import signed_varint, varint
 from bsq.codec.header import COLOURS, Header, header_body, read_header_body
 from bsq.codec.info import COLOUR_BOUND
 from bsq.codec.measure import inspect
 from bsq.codec.picture import compress, decompress, recover
-from bsq.codec.stream import read_codes, write_codes
+from bsq.codec.shelf import priors_for
+from bsq.codec.stream import read_codes, split_groups, write_codes
+from bsq.codec.video import compress_video, decompress_video, recover_video
 from bsq.data.pictures import open_picture, to_pixels
 from bsq.errors import CodesError, DamagedStreamError
 from bsq.prior.uniform import UniformPrior
@@ -61,7 +65,10 @@ def test_there_and_back() -> None:
 def test_a_known_map_is_found() -> None:
     shown = pixels_of(1, 40, 40) * 0.3
     meant = coloured(shown.clone(), (6, 0, -2, 20, 1, -12, 0, 0, 0, 3, 9, -30))
-    assert fitted(shown, meant, meant[:, :, 0]) == (6, 0, -2, 20, 1, -12, 0, 0, 0, 3, 9, -30)
+    fit = ColourFit()
+    for part in range(4):
+        fit.add(shown[..., 10 * part :][..., :10, :], meant[..., 10 * part :][..., :10, :])
+    assert fit.colours(1e6) == (6, 0, -2, 20, 1, -12, 0, 0, 0, 3, 9, -30)
 
 
 @pytest.mark.parametrize("bits", [9, 18, 36])
@@ -222,10 +229,70 @@ def test_records_that_make_no_sense() -> None:
         read_header_body(body[: -len(record)] + bytes([COLOURS, 0]))
 
 
-def test_a_video_has_no_map_and_skips_one() -> None:
-    """Readers of a later format may find one there: it is a record that may be skipped."""
-    info = describe((2,) * 12, frames=2, frame_rate=Fraction(25))
-    with pytest.raises(CodesError, match="not in videos"):
-        write_codes(likely_codes(info), replace(info, colours=SOME), UniformPrior())
-    body = header_body(Header(info, "uniform", bytes(8), True))
-    assert read_header_body(body + bytes([COLOURS, 2, 5, 5])).info == info
+def grey_film(cat: np.ndarray, count: int) -> list[np.ndarray]:
+    """A window that moves over the cat, without its colours."""
+    grey = np.repeat(cat.mean(axis=2, keepdims=True).round(), 3, axis=2).astype(np.uint8)
+    return [grey[number : number + 64, 2 * number : 2 * number + 80] for number in range(count)]
+
+
+def in_memory(frames: list[np.ndarray], **options: Any) -> io.BytesIO:
+    target = io.BytesIO()
+    compress_video(frames, 12, target, bits=18, frames_per_group=3, **options)
+    return target
+
+
+def test_a_grey_film_comes_back_grey(cat: np.ndarray) -> None:
+    frames, tints = grey_film(cat, 7), []
+    for right in (False, True):
+        again = np.stack(list(decompress_video(in_memory(frames, colours=right)).frames)).astype(int)
+        tints.append(np.abs(again[..., [0, 2]] - again[..., [1]]).max())
+    assert tints[0] > 4
+    assert tints[1] <= 2
+    data = in_memory(frames).getvalue()
+    left = np.stack(list(recover_video(io.BytesIO(data[: 2 * len(data) // 3])).frames)).astype(int)
+    assert np.abs(left[..., [0, 2]] - left[..., [1]]).max() <= 2
+
+
+def test_a_films_map_is_the_same_as_it_goes_by_and_as_a_whole(tiny_tokenizer: Tokenizer) -> None:
+    frames = [np.random.default_rng(n).integers(0, 9 * n + 9, (40, 56, 3), dtype=np.uint8) for n in range(11)]
+    target = io.BytesIO()
+    info = compress_video(frames, 12, target, tiny_tokenizer, 9, frames_per_group=4)
+    assert len(info.colours) == 12
+    assert inspect(target.getvalue()).info == info
+    codes = read_codes(target.getvalue(), priors_for(tiny_tokenizer)).codes
+    assert film_colours(tiny_tokenizer, split_groups(codes, info), frames) == info.colours
+
+
+def test_few_groups_of_a_long_film_are_decoded(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    monkeypatch.setattr(module, "decode_group", lambda codes, *_: decoded.append(codes) or iter([frame]))
+    film, frame = FilmColours(tiny_tokenizer), np.full((16, 16, 3), 90, np.uint8)
+    codes = tiny_tokenizer.encode(to_pixels(frame))
+    for _ in range(20):
+        list(film.watch(iter([frame])))
+        film.add(codes)
+    assert len(decoded) == 8  # 0, 1, 2, 3, 4, 8, 12, 16
+    assert film.colours() == ()
+
+
+def test_colours_of_groups_that_were_not_decoded_stay() -> None:
+    """Greys with a tint, then a stretch of red: its map must not take the red away."""
+    red = torch.tensor([0.8, -0.7, -0.6]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    grey = torch.linspace(-1, 1, 64).view(1, 1, 8, 8).expand(1, 3, 8, 8)
+    tinted = grey + 0.02 * pixels_of(8, 8)[:, :1] * torch.tensor([1.0, 0.0, -1.0]).view(3, 1, 1)
+    fit = ColourFit()
+    fit.add(tinted, grey)
+    fit.see(grey)
+    alone = fit.colours(1e6)
+    for _ in range(5):
+        fit.see(red)
+    both = fit.colours(1e6)
+    assert (coloured(tinted.clone(), alone) - grey).abs().mean() < 0.2 * (tinted - grey).abs().mean()
+    assert (coloured(red.clone(), alone) - red).abs().max() > 0.3
+    assert (coloured(red.clone(), both) - red).abs().max() < 0.05
+
+
+def test_thin_frames() -> None:
+    assert thinned(np.zeros((144, 256, 3))).shape == (144, 256, 3)
+    assert thinned(np.zeros((1080, 1920, 3))).shape == (216, 384, 3)
+    assert thinned(np.zeros((1, 200_000, 3))).shape == (1, 200_000, 3)

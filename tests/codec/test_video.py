@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from bsq.codec import video
+from bsq.codec.colours import Colours, coloured
 from bsq.codec.groups import GroupReader
 from bsq.codec.info import Limits
 from bsq.codec.measure import inspect
@@ -69,11 +70,11 @@ def assert_same(got: list[np.ndarray], want: list[np.ndarray]) -> None:
     assert all(map(np.array_equal, got, want))
 
 
-def by_group(model: Tokenizer, frames: list[np.ndarray]) -> Iterator[np.ndarray]:
+def by_group(model: Tokenizer, frames: list[np.ndarray], colours: Colours) -> Iterator[np.ndarray]:
     """What the tokenizer makes of each group on its own, taken whole."""
     for start in range(0, len(frames), GROUP):
         clip = torch.stack([to_pixels(frame)[0] for frame in frames[start : start + GROUP]], 1)[None]
-        again = model.reconstruct(clip)
+        again = coloured(model.reconstruct(clip), colours)
         yield from (to_uint8(again[:, :, number]) for number in range(again.shape[2]))
 
 
@@ -85,7 +86,7 @@ def data(tiny_tokenizer: Tokenizer) -> bytes:
 def test_frames_come_back_as_the_tokenizer_gives_them(data: bytes, tiny_tokenizer: Tokenizer) -> None:
     video = decompress_video(io.BytesIO(data), tiny_tokenizer)
     assert (video.rate, video.span, video.info.frames) == (RATE, range(COUNT), COUNT)
-    assert_same(list(video.frames), list(by_group(tiny_tokenizer, film())))
+    assert_same(list(video.frames), list(by_group(tiny_tokenizer, film(), video.info.colours)))
     assert video.missing == []
 
 
@@ -167,7 +168,7 @@ def test_models_whose_frames_see_later_ones() -> None:
     settings = {"patch": 8, "quantizer": {"kind": "bsq", "bits": 6}, "encoder": part, "decoder": part}
     model = Tokenizer(TokenizerSettings.model_validate(settings)).eval()
     data = packed(model)
-    assert_same(unpacked(data, model), list(by_group(model, film())))
+    assert_same(unpacked(data, model), list(by_group(model, film(), inspect(data).info.colours)))
     assert_same(unpacked(data, model, start=6 / RATE), unpacked(data, model)[6:])
 
 

@@ -50,7 +50,7 @@ Colours = Annotated[
     bool,
     typer.Option(
         "--colours/--no-colours",
-        help="Decode each picture, and keep in its file, in some 14 bytes, how to set its colours right.",
+        help="Decode what was encoded, and keep in the file, in some 14 bytes, how to set its colours right.",
     ),
 ]
 Group = Annotated[
@@ -103,7 +103,7 @@ def encode(
     rate = None if frame_rate is None else read_rate(frame_rate)
     of_videos = None if prior is PriorChoice.auto else chosen
     pictures = PictureEncoding(tokenizer, bits, chosen, target, allocate, search, colours, limit, check, force)
-    videos = VideoEncoding(tokenizer, bits, of_videos, group, search, rate, limit, check, force)
+    videos = VideoEncoding(tokenizer, bits, of_videos, group, search, colours, rate, limit, check, force)
 
     def work(job: Job, watcher: Watcher) -> Done:
         check_free(job.target, force)

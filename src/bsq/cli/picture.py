@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from bsq.cli.batch import Done, Watcher, size
+from bsq.cli.batch import Done, Watcher, size, told_search
 from bsq.cli.plan import Job, Pipe, Place, check_free, place_name, write
 from bsq.errors import SettingsError
 
@@ -85,8 +85,7 @@ def encode_picture(job: Job, file: BinaryIO, how: PictureEncoding, watcher: Watc
         verify(data, how.tokenizer, limits)
     write(job.target, data, how.force)
     told = f"{width}×{height}, {inspect(data, limits).info.told_kept} bits a token"
-    told += f" after {how.search} step{'s' * (how.search > 1)} of search" if how.search else ""
-    told += f", {size(len(data))}, {8 * len(data) / (height * width):.3f} bpp"
+    told += f"{told_search(how.search)}, {size(len(data))}, {8 * len(data) / (height * width):.3f} bpp"
     line = f"{job.name} → {place_name(job.target)}: {told}, {time.perf_counter() - start:.1f} s"
     return Done(line, len(source), len(data), picture.notes)
 

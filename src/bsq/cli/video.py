@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from bsq.cli.batch import Done, Watcher, size
+from bsq.cli.batch import Done, Watcher, size, told_search
 from bsq.cli.plan import Job, Pipe, Place, check_free, names_a_file, opened, output, place_name, refuse_own_source
 from bsq.errors import MediaError, SettingsError
 
@@ -68,6 +68,7 @@ class VideoEncoding:
     prior: Prior | None
     frames_per_group: int | None
     search: int
+    colours: bool
     frame_rate: Fraction | None
     max_pixels: int
     check: bool
@@ -96,6 +97,7 @@ def encode_video(job: Job, source: BinaryIO, how: VideoEncoding, watcher: Watche
             how.frames_per_group,
             how.search,
             watcher.search,
+            how.colours,
         )
         if how.check:
             verify_video(target, how.tokenizer, Limits(pixels=how.max_pixels))
@@ -104,8 +106,7 @@ def encode_video(job: Job, source: BinaryIO, how: VideoEncoding, watcher: Watche
     seconds = time.perf_counter() - start
     duration = info.frames / frames.rate
     told = f"{told_video(info.width, info.height, info.frames, frames.rate)}, {info.kept} bits a token"
-    told += f" after {how.search} steps of search" if how.search else ""
-    told += f", {size(written)}, {told_rate(written, duration)}"
+    told += f"{told_search(how.search)}, {size(written)}, {told_rate(written, duration)}"
     line = f"{job.name} → {place_name(job.target)}: {told}, {told_speed(info.frames, seconds)}"
     return Done(line, bytes_read, written, notes)
 

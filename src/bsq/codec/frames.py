@@ -11,6 +11,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from bsq.codec.colours import Colours, coloured
 from bsq.codes import Codes
 from bsq.data.pictures import check_picture, to_pixels, to_uint8
 from bsq.errors import ShapeError
@@ -57,14 +58,16 @@ def encode_groups(
         yield Codes(torch.cat([piece.digits for piece in pieces], 1), pieces[0].radices)
 
 
-def decode_group(codes: Codes, model: Tokenizer, size: tuple[int, int], wanted: range) -> Iterator[np.ndarray]:
-    """Those frames of a group, uint8 (H, W, 3). Mirror of `encode_groups`."""
+def decode_group(
+    codes: Codes, model: Tokenizer, size: tuple[int, int], wanted: range, colours: Colours = ()
+) -> Iterator[np.ndarray]:
+    """Those frames of a group, uint8 (H, W, 3), their `colours` set right. Mirror of `encode_groups`."""
     if model.settings.decoder.time != "causal":
-        pixels = model.decode(codes, size)
+        pixels = coloured(model.decode(codes, size), colours)
         yield from (to_uint8(pixels[:, :, number]) for number in wanted)
         return
     stream = model.stream_decoder(size)
     for number in range(wanted.stop):
         pixels = stream.push(Codes(codes.digits[:, number : number + 1], codes.radices))
         if number in wanted:
-            yield to_uint8(pixels)
+            yield to_uint8(coloured(pixels, colours))

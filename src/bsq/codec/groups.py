@@ -18,6 +18,7 @@ from typing import BinaryIO, Self
 import numpy as np
 import torch
 
+from bsq.codec.colours import Colours
 from bsq.codec.container import ContainerWriter, read_head
 from bsq.codec.conversation import Table, mismatch, read_group, write_group
 from bsq.codec.fields import FieldReader, FileBytes
@@ -100,10 +101,11 @@ class GroupWriter:
         self._digest.update(bytes.fromhex(codes.hash()))
         self._frames += codes.shape[1]
 
-    def finish(self, target: BinaryIO) -> StreamInfo:
-        """Write the stream, front to back; what its header says."""
+    def finish(self, target: BinaryIO, colours: Colours = ()) -> StreamInfo:
+        """Write the stream, front to back, with that map of its colours; what its header says."""
         size = self._info.frames
-        info = replace(self._info, frames=self._frames, frames_per_group=size if size < self._frames else None)
+        several = size if size < self._frames else None
+        info = replace(self._info, frames=self._frames, frames_per_group=several, colours=colours)
         check_info(info, CodesError)
         prior, chunks = min(self._waiting, key=lambda one: one[1].size)
         writer = ContainerWriter(Header(info, prior.name, bytes(prior.identity), prior.portable), target)

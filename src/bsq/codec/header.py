@@ -158,7 +158,7 @@ def _read_records(header: Header, fields: FieldReader) -> Header:
         if number == LEVELS:
             levels = _read_values("levels", header.info.levels, content, content.varint)
             header = replace(header, info=replace(header.info, levels=levels))
-        elif number == COLOURS and header.info.kind == "picture":  # of videos they say nothing yet
+        elif number == COLOURS:
             colours = _read_values("colours", header.info.colours, content, content.signed_varint)
             header = replace(header, info=replace(header.info, colours=colours))
         elif number & 1:

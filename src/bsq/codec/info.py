@@ -50,7 +50,7 @@ class StreamInfo:
     least_rows, least_columns   the grid is never smaller than this (tokenizers with learned positions)
     levels            of a picture whose tokens keep different numbers of digits: which, ascending, the last is `kept`;
                       () where all keep as many
-    colours           of a picture the map that sets its colours right (`bsq.codec.colours`), () without one
+    colours           the map that sets its colours right (`bsq.codec.colours`), () without one
     """
 
     height: int
@@ -169,8 +169,6 @@ def check_colours(info: StreamInfo, error: type[BsqError]) -> None:
     numbers = info.colours
     if len(numbers) != COLOUR_NUMBERS or max(map(abs, numbers)) > COLOUR_BOUND:
         raise error(f"colours must be {COLOUR_NUMBERS} numbers within ±{COLOUR_BOUND}, got {numbers[:20]}")
-    if info.frame_rate is not None:
-        raise error("colours are set right in pictures, not in videos")
 
 
 def check_limits(info: StreamInfo, limits: Limits) -> None:

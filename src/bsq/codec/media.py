@@ -52,7 +52,7 @@ def compress(
     target = io.BytesIO()
     with open_video(source) as video:
         frames = SteadyFrames(video)
-        compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=search, told=told)
+        compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=search, told=told, colours=colours)
     return target.getvalue()
 
 

@@ -18,6 +18,8 @@ from typing import BinaryIO
 import numpy as np
 from torch import Tensor
 
+from bsq.codec.colour_maps import FilmColours
+from bsq.codec.colours import coloured
 from bsq.codec.frames import decode_group, encode_groups, of_one_size
 from bsq.codec.groups import GroupReader, GroupWriter
 from bsq.codec.info import MAX_SIZE, Limits, StreamInfo
@@ -42,6 +44,7 @@ def compress_video(
     frames_per_group: int | None = None,
     search: int = 0,
     told: Told | None = None,
+    colours: bool = True,
 ) -> StreamInfo:
     """Frames, one by one → a `.bsq` stream in `target`; what its header says.
 
@@ -56,6 +59,7 @@ def compress_video(
             group's frames into memory at once. A group takes at most 5 % more bits (2 % from
             10 steps on) by the prior that suits it best.
         told: is told what share of a group's search is done.
+        colours: decode some of the groups and keep in the header how to set their colours right (`bsq.codec.colours`).
 
     Raises:
         MediaError: no frames. ShapeError: frames of other shapes. SettingsError: `frame_rate`, `bits`,
@@ -67,7 +71,8 @@ def compress_video(
     length = usual_group(model) if frames_per_group is None else frames_per_group
     if not 1 <= length <= MAX_SIZE:
         raise SettingsError(f"a group has 1 frame or more, got {frames_per_group}")
-    rest = of_one_size(frames)
+    film = FilmColours(model) if colours else None
+    rest = of_one_size(frames) if film is None else film.watch(of_one_size(frames))
     first = next(rest, None)
     if first is None:
         raise MediaError("there are no frames")
@@ -82,7 +87,9 @@ def compress_video(
     with GroupWriter(info, priors, folder_of(target)) as writer:
         for group in chain([codes], groups):
             writer.add(group)
-        return writer.finish(target)
+            if film is not None:
+                film.add(group)
+        return writer.finish(target, () if film is None else film.colours())
 
 
 @dataclass
@@ -136,7 +143,8 @@ def decompress_video(
         for number, group in _groups(reader, prior, span):
             if group.trouble is not None:
                 raise group.trouble
-            for frame in decode_group(group.codes, model, size, _within(reader.info, number, span)):
+            wanted = _within(reader.info, number, span)
+            for frame in decode_group(group.codes, model, size, wanted, reader.info.colours):
                 given += 1
                 yield frame
         if reader.trouble is not None and (given < len(span) or given == reader.info.frames):
@@ -266,17 +274,17 @@ class Tally:
 
 def _remains(reader: GroupReader, model: Tokenizer, prior: Prior, span: range, way: Fill) -> Iterator[Left]:
     """What is left of each frame, up to the last group of which anything is."""
-    size = reader.info.size
+    size, colours = reader.info.size, reader.info.colours
     for number, group in _groups(reader, prior, span):
         wanted = _within(reader.info, number, span)
         if group.trouble is None:
-            yield from (Left(frame, True) for frame in decode_group(group.codes, model, size, wanted))
+            yield from (Left(frame, True) for frame in decode_group(group.codes, model, size, wanted, colours))
             continue
         there = group.known.flatten(1)
         pixels: Tensor | None = None
         if there.any():
             partial = complete(group, prior, way)
-            pixels = model.decode(partial.codes, size, partial.kept)
+            pixels = coloured(model.decode(partial.codes, size, partial.kept), colours)
         for frame in wanted:
             known = pixels is not None and bool(there[frame].any())
             yield Left(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
-from bsq.codec.colours import Colours, colours_of
+from bsq.codec.colour_maps import colours_of
+from bsq.codec.colours import Colours
 from bsq.codec.info import StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.shelf import name_of

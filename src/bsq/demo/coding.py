@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from bsq.checkpoint.decoders import FAITHFUL
-from bsq.codec.colours import Colours, colours_of
+from bsq.codec.colour_maps import colours_of, film_colours
+from bsq.codec.colours import Colours
 from bsq.codec.frames import decode_group, encode_groups
 from bsq.codec.info import StreamInfo
 from bsq.codec.picture import show
@@ -67,11 +68,16 @@ class Work:
         return self.found[asked]
 
     def colours_of(self, choice: Choice) -> Colours:
-        """How a picture's colours are set right: for the decoder that codes are searched for, or else the model's."""
-        asked = choice if choice.searched else Choice(choice.bits)
+        """How colours are set right: for the decoder that codes are searched for, or else the model's."""
+        frames = self.material.frames
+        asked = choice if choice.searched and not self.material.is_clip else Choice(choice.bits)
         if asked not in self.fitted:
-            model = self.shown_by(choice) if choice.searched else self.model
-            self.fitted[asked] = colours_of(model, self.codes_of(asked), to_pixels(self.material.frames[0]))
+            codes = self.codes_of(asked)
+            if self.material.is_clip:
+                self.fitted[asked] = film_colours(self.model, split_groups(codes, format_of(self, choice.bits)), frames)
+            else:
+                model = self.shown_by(asked) if asked.searched else self.model
+                self.fitted[asked] = colours_of(model, codes, to_pixels(frames[0]))
         return self.fitted[asked]
 
     def digits_of(self, choice: Choice) -> Tensor:
@@ -106,18 +112,26 @@ def code(work: Work, choice: Choice) -> Coded:
 
 def reconstruct(work: Work, choice: Choice) -> tuple[np.ndarray, ...]:
     """What that file decodes to: frames uint8 (H, W, 3)."""
-    codes, size, model = work.codes_of(choice), work.material.size, work.shown_by(choice)
+    codes, model, info = work.codes_of(choice), work.shown_by(choice), info_of(work, choice)
     if not work.material.is_clip:
-        return (show(model, info_of(work, choice), codes, None),)
-    groups = split_groups(codes, info_of(work, choice))
-    return tuple(frame for group in groups for frame in decode_group(group, model, size, range(group.shape[1])))
+        return (show(model, info, codes, None),)
+    return tuple(
+        frame
+        for group in split_groups(codes, info)
+        for frame in decode_group(group, model, info.size, range(group.shape[1]), info.colours)
+    )
 
 
 def info_of(work: Work, choice: Choice) -> StreamInfo:
     """What the stream's header says."""
-    picture, frames = describe(work.model, *work.material.size, choice.bits), len(work.material.frames)
+    return replace(format_of(work, choice.bits), colours=work.colours_of(choice))
+
+
+def format_of(work: Work, bits: int) -> StreamInfo:
+    """What it says whatever the codes are."""
+    picture, frames = describe(work.model, *work.material.size, bits), len(work.material.frames)
     if not work.material.is_clip:
-        return replace(picture, colours=work.colours_of(choice))
+        return picture
     group = usual_group(work.model)
     return replace(
         picture, frames=frames, frame_rate=work.material.rate, frames_per_group=group if group < frames else None

@@ -1,0 +1,125 @@
+"""Maps of colours for pictures and films. What enters: codes, and what they should show. What leaves: a map, or none.
+
+Codes are decoded for it: those of a picture whole, or squares of a large one; of a film the first groups, then some.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsq.codec.colours import ColourFit, Colours
+from bsq.codec.frames import decode_group
+from bsq.codes import Codes
+from bsq.data.pictures import to_pixels
+from bsq.tokenizer import Tokenizer
+
+SIDE, MOST, RIM = 32, 16_384, 4
+"""Tokens of a side of the squares that a map is fitted to, of all of them, where the grid has more, and of their rims,
+which lack their surroundings and do not count.
+"""
+FIRST, EVERY = 4, 4
+"""So many groups of a film are decoded, then one of so many."""
+THIN = 1 << 16
+"""About so many pixels of a frame are looked at."""
+
+
+@torch.no_grad()
+def colours_of(model: Tokenizer, codes: Codes, pixels: Tensor, kept: Tensor | None = None) -> Colours:
+    """The map that brings what a picture's codes show nearest to its pixels (1, 3, H, W) in [−1, 1], none where it does
+    not pay. `kept` as `Tokenizer.decode` takes it.
+    """
+    fit = ColourFit()
+    shown, meant = shown_and_meant(model, codes, pixels, kept)
+    fit.add(shown, meant)
+    if meant.numel() < pixels.numel():
+        every = max(1, int((pixels.numel() / meant.numel()) ** 0.5))
+        fit.see(pixels[..., ::every, ::every])
+    return fit.colours(codes.shape[2] * codes.shape[3] * codes.bits_per_code)
+
+
+def shown_and_meant(model: Tokenizer, codes: Codes, pixels: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Parts (B, 3, 1, …) of what the codes show, and of the picture: all of it, or of a large one squares all over."""
+    patch, (height, width) = model.patch, pixels.shape[-2:]
+    if codes.shape[2] * codes.shape[3] <= MOST:
+        return model.decode(codes, (height, width), kept), pixels[:, :, None]
+    inside = max(1, height // patch), max(1, width // patch)  # tokens that are not partly padding
+    places = list(squares(*inside, model.grid(1, 1)))
+    digits = torch.cat([codes.digits[:, :, rows, columns] for rows, columns in places])
+    counts = None if kept is None else torch.cat([kept[:, :, rows, columns] for rows, columns in places])
+    size = min(height, digits.shape[2] * patch), min(width, digits.shape[3] * patch)
+    meant = [
+        pixels[..., rows.start * patch :, columns.start * patch :][..., : size[0], : size[1]]
+        for rows, columns in places
+    ]
+    shown = model.decode(Codes(digits, codes.radices), size, counts)
+    down, across = (slice(rim := min(RIM * patch, side // 4), side - rim) for side in size)
+    return shown[..., down, across], torch.cat(meant)[:, :, None, down, across]
+
+
+def squares(rows: int, columns: int, least: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """About `MOST` tokens of a larger grid, in squares that are spread evenly, none smaller than `least`."""
+    tall, wide = (max(min(side, SIDE), few) for side, few in zip((rows, columns), least, strict=True))
+    count = max(1.0, MOST / (tall * wide))
+    down = min(-(-rows // tall), max(1, round(min(count, (count * rows / columns) ** 0.5))))
+    across = min(-(-columns // wide), max(1, round(count / down)))
+    for top in torch.linspace(0, max(0, rows - tall), down).int().tolist():
+        for left in torch.linspace(0, max(0, columns - wide), across).int().tolist():
+            yield slice(top, top + tall), slice(left, left + wide)
+
+
+class FilmColours:
+    """The map of a film, whose frames go by: `watch` them, and `add` each group's codes when its frames have gone by.
+
+    What is in memory is a group's frames, thinned out.
+    """
+
+    def __init__(self, model: Tokenizer) -> None:
+        self._model, self._fit = model, ColourFit()
+        self._waiting: list[np.ndarray] = []
+        self._groups, self._bits = 0, 0
+        self._size = 0, 0
+
+    def watch(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same frames, uint8 (H, W, 3)."""
+        for frame in frames:
+            self._size = frame.shape[0], frame.shape[1]
+            self._waiting.append(thinned(frame).copy())
+            yield frame
+
+    def add(self, codes: Codes) -> None:
+        """Of the next group, (1, T, h, w, kept); its frames, and no others, were watched since the last one."""
+        meant, self._waiting = self._waiting, []
+        if self._groups < FIRST or self._groups % EVERY == 0:
+            shown = decode_group(codes, self._model, self._size, range(codes.shape[1]))
+            for again, frame in zip(shown, meant, strict=True):
+                self._fit.add(to_pixels(thinned(again)), to_pixels(frame))
+        for frame in meant:
+            self._fit.see(to_pixels(frame))
+        self._groups += 1
+        self._bits += codes.digits[..., 0].numel() * codes.bits_per_code
+
+    def colours(self) -> Colours:
+        """Of all groups so far, none where it does not pay."""
+        return self._fit.colours(self._bits)
+
+
+def film_colours(model: Tokenizer, groups: Iterable[Codes], frames: Iterable[np.ndarray]) -> Colours:
+    """Of a film that is there as a whole."""
+    film = FilmColours(model)
+    watched = film.watch(iter(frames))
+    for codes in groups:
+        deque(islice(watched, codes.shape[1]), maxlen=0)
+        film.add(codes)
+    return film.colours()
+
+
+def thinned(frame: np.ndarray) -> np.ndarray:
+    """About `THIN` pixels of a frame (H, W, 3), evenly spread."""
+    every = max(1, int((frame.shape[0] * frame.shape[1] / THIN) ** 0.5))
+    return frame[::every, ::every]
