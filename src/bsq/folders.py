@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bsq.errors import CheckpointError
-from bsq.settings import Settings
+from bsq.settings import Settings, told_faults
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -51,9 +51,7 @@ def read_settings(folder: Path, kind: type[S]) -> S:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a bsq model's configuration: {error!r}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{path}: setting {place}: {first['msg']}") from error
+        raise CheckpointError(f"{path}: setting {told_faults(error)}") from error
 
 
 def read_tensors(folder: Path, file: str = WEIGHTS_FILE) -> dict[str, Tensor]:

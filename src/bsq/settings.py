@@ -6,7 +6,10 @@ told apart by its `kind` field, and taken apart with `match`.
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SHOWN = 4
+"""More faults are left out: they follow from the first, as a rule."""
 
 
 class Settings(BaseModel):
@@ -30,3 +33,16 @@ class Settings(BaseModel):
             if name not in self.training_only and (name == "kind" or value != field.get_default()):
                 told[name] = value.meaning() if isinstance(value, Settings) else value
         return told
+
+
+def told_faults(error: ValidationError, whole: str = "") -> str:
+    """What pydantic found wrong, in our words: "data.crop: Input should be greater than 0; …".
+
+    `whole` stands for the place of a fault that no single setting is to blame for.
+    """
+    faults = []
+    for fault in error.errors()[:SHOWN]:
+        place = ".".join(map(str, fault["loc"])) or whole
+        said = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{place}: {said}" if place else said)
+    return "; ".join(faults)

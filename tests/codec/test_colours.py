@@ -271,7 +271,7 @@ def test_few_groups_of_a_long_film_are_decoded(tiny_tokenizer: Tokenizer, monkey
     for _ in range(20):
         list(film.watch(iter([frame])))
         film.add(codes)
-    assert len(decoded) == 8  # 0, 1, 2, 3, 4, 8, 12, 16
+    assert len(decoded) == 4  # 0, 1, 8, 16
     assert film.colours() == ()
 
 

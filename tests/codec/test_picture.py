@@ -145,6 +145,14 @@ def test_folders_leave_no_name_in_the_file(tiny_model: Path) -> None:
     assert inspect(compress(noise(8, 8), tiny_model)).info.tokenizer == ""
 
 
+@pytest.mark.parametrize("name", ["raw", "adaptive"])
+def test_priors_by_name(tiny_tokenizer: Tokenizer, name: str) -> None:
+    wanted = compress(noise(24, 24), tiny_tokenizer, prior=shelf.prior_called(name, tiny_tokenizer))
+    assert compress(noise(24, 24), tiny_tokenizer, prior=name) == wanted
+    with pytest.raises(SettingsError, match="no prior 'row'"):
+        compress(noise(24, 24), tiny_tokenizer, prior="row")
+
+
 def test_bad_requests(tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
     picture = noise(8, 8)
     for bits in (0, 13, -1):

@@ -53,7 +53,7 @@ def film(count: int = COUNT, height: int = 45, width: int = 62) -> list[np.ndarr
 
 
 def packed(
-    model: Tokenizer, frames: list[np.ndarray] | None = None, prior: Prior | None = None, **options: Any
+    model: Tokenizer, frames: list[np.ndarray] | None = None, prior: Prior | str | None = None, **options: Any
 ) -> bytes:
     target = io.BytesIO()
     options = {"frames_per_group": GROUP} | options
@@ -103,6 +103,13 @@ def test_any_part_is_the_same_as_in_the_whole(data: bytes, tiny_tokenizer: Token
     video = decompress_video(io.BytesIO(data), tiny_tokenizer, start=first / RATE, end=last / RATE)
     assert_same(list(video.frames), unpacked(data, tiny_tokenizer)[first:last])
     assert video.span == range(first, min(last, COUNT))
+
+
+def test_priors_by_name(data: bytes, tiny_tokenizer: Tokenizer) -> None:
+    assert packed(tiny_tokenizer, prior="raw") == data
+    assert packed(tiny_tokenizer, prior="auto") == packed(tiny_tokenizer, prior="adaptive")
+    with pytest.raises(SettingsError, match="no prior was trained"):
+        packed(tiny_tokenizer, prior="learned")
 
 
 def test_parts_meet_without_a_gap(data: bytes) -> None:

@@ -147,8 +147,11 @@ def test_a_base_is_relative_to_its_recipe(recipe: Path) -> None:
     ],
 )
 def test_faults_are_named(recipe: Path, override: str, named: str) -> None:
-    with pytest.raises(SettingsError, match=named.replace("[", r"\[").replace(".", r"\.")):
+    with pytest.raises(SettingsError) as raised:
         load_recipe(recipe, [override])
+    said = str(raised.value).removeprefix(f"{recipe} with {override}: ")
+    assert named in said
+    assert "Value error" not in said
 
 
 def test_data_must_be_named() -> None:

@@ -22,6 +22,7 @@ from bsq.bulk.settings import TokenizeSettings
 from bsq.data.storage import Store
 from bsq.data.token_files import Meaning
 from bsq.errors import DataError, SettingsError
+from bsq.settings import told_faults
 
 PLAN_FILE, INPUTS_FILE, DONE_FOLDER = "plan.json", "inputs.jsonl", "done"
 
@@ -102,10 +103,7 @@ def read_plan(store: Store) -> Plan:
     try:
         return Plan.model_validate_json(store.read(PLAN_FILE))
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise DataError(
-            f"{store.place}/{PLAN_FILE} is damaged, or a newer bsq's: {fault['loc']} {fault['msg']}"
-        ) from error
+        raise DataError(f"{store.place}/{PLAN_FILE} is damaged, or a newer bsq's: {told_faults(error)}") from error
 
 
 def read_pieces(store: Store, line: Line) -> tuple[AnyPiece, ...]:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from bsq.errors import CheckpointError
 from bsq.folders import CODE_HASH, DECODER_FILES, read_fact, read_tensors, write_tensors
+from bsq.settings import told_faults
 from bsq.tokenizer import Tokenizer
 from bsq.vit.transformer import TransformerSettings
 
@@ -92,4 +93,4 @@ def _settings(path: Path) -> TransformerSettings | None:
     try:
         return None if told is None else TransformerSettings.model_validate_json(told)
     except ValidationError as error:
-        raise CheckpointError(f"{path} does not say how its decoder is built: {error.errors()[0]['msg']}") from error
+        raise CheckpointError(f"{path} does not say how its decoder is built: {told_faults(error)}") from error

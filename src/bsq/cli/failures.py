@@ -116,8 +116,9 @@ def as_settings_error(error: Exception) -> Exception:
 
     if not isinstance(error, ValidationError):
         return error
-    faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-    wrapped = SettingsError("; ".join(faults[:4]))
+    from bsq.settings import told_faults
+
+    wrapped = SettingsError(told_faults(error))
     wrapped.__cause__ = error
     return wrapped
 

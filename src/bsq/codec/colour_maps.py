@@ -23,7 +23,7 @@ SIDE, MOST, RIM = 32, 16_384, 4
 """Tokens of a side of the squares that a map is fitted to, of all of them, where the grid has more, and of their rims,
 which lack their surroundings and do not count.
 """
-FIRST, EVERY = 4, 4
+FIRST, EVERY = 2, 8
 """So many groups of a film are decoded, then one of so many."""
 THIN = 1 << 16
 """About so many pixels of a frame are looked at."""

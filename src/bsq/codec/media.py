@@ -31,7 +31,7 @@ def compress(
     source: Source | np.ndarray,
     tokenizer: Tokenizer | str | Path = DEFAULT_MODEL,
     bits: int | None = None,
-    prior: Prior | None = None,
+    prior: Prior | str | None = None,
     max_bytes: int | None = None,
     allocate: bool = False,
     search: int = 0,

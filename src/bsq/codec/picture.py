@@ -17,7 +17,7 @@ from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
 from bsq.codec.search import Search, Told, check_search, growth_of
-from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_for
+from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, prior_called, priors_for
 from bsq.codec.stream import choose_prior, read_available, read_codes
 from bsq.codec.writer import PictureWriter
 from bsq.codes import Codes
@@ -34,7 +34,7 @@ def compress(
     picture: Source | np.ndarray,
     tokenizer: Tokenizer | str | Path = DEFAULT_MODEL,
     bits: int | None = None,
-    prior: Prior | None = None,
+    prior: Prior | str | None = None,
     max_bytes: int | None = None,
     allocate: bool = False,
     search: int = 0,
@@ -47,7 +47,8 @@ def compress(
         picture: uint8 (H, W, 3), or what `open_picture` takes: a path, a picture file's bytes or a binary file.
         tokenizer: a tokenizer, or the name, folder or hub id of one.
         bits: keep the first `bits` digits of each code, 1 … L; default all.
-        prior: what drives the entropy coder; default the best one there is for this tokenizer.
+        prior: what drives the entropy coder, or its name ("learned", "adaptive", "raw"); default the best one there is
+            for this tokenizer.
         max_bytes: keep as many digits, up to `bits`, as fit into so many bytes.
         allocate: let every token keep as many digits as pay, for the least error (`bsq.codec.allocation`): in
             `max_bytes`, or else in no more bytes than `bits` digits of every token take. One of the two is needed.
@@ -72,7 +73,7 @@ def compress(
     if allocate:
         check_allocation(bits, max_bytes, steps)
     most = len(model.radices) if bits is None else model.check_bits(bits)
-    writer = PictureWriter(model, prior or priors_for(model)[0], pixels, colours)
+    writer = PictureWriter(model, prior_called(prior or "auto", model), pixels, colours)
 
     def seek(kept: int, growth: float) -> Codes:
         return Search(model, writer.prior, kept, steps, told)(pixels, growth)

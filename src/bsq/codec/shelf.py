@@ -114,8 +114,13 @@ def smallest_of(model: Tokenizer) -> tuple[Prior, ...]:
     return priors_for(model)[:-1]
 
 
-def prior_called(name: str, model: Tokenizer) -> Prior:
-    """ "auto" (the best there is), "learned", "adaptive" or "raw", for this tokenizer. Raises SettingsError."""
+def prior_called(name: str | Prior, model: Tokenizer) -> Prior:
+    """ "auto" (the best there is), "learned", "adaptive" or "raw", for this tokenizer; a prior as it is.
+
+    Raises SettingsError.
+    """
+    if not isinstance(name, str):
+        return name
     match name:
         case "auto":
             return priors_for(model)[0]

@@ -25,7 +25,7 @@ from bsq.codec.groups import GroupReader, GroupWriter
 from bsq.codec.info import MAX_SIZE, Limits, StreamInfo
 from bsq.codec.recover import Fill, complete
 from bsq.codec.search import Search, Told, check_search
-from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_for, smallest_of, usual_group
+from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, prior_called, priors_for, smallest_of, usual_group
 from bsq.codec.stream import DecodedStream, choose_prior
 from bsq.codec.writer import describe
 from bsq.data.pictures import to_uint8
@@ -40,7 +40,7 @@ def compress_video(
     target: BinaryIO,
     tokenizer: Tokenizer | str | Path = DEFAULT_MODEL,
     bits: int | None = None,
-    prior: Prior | None = None,
+    prior: Prior | str | None = None,
     frames_per_group: int | None = None,
     search: int = 0,
     told: Told | None = None,
@@ -53,7 +53,8 @@ def compress_video(
         frame_rate: frames a second.
         target: a binary file, written once, front to back, when the last frame was taken; it need not be searchable.
         tokenizer, bits: as `compress` takes them.
-        prior: what drives the entropy coder; default: of `smallest_of`, the one that makes the stream smallest.
+        prior: what drives the entropy coder, or its name; default: of `smallest_of`, the one that makes the stream
+            smallest.
         frames_per_group: what can be decoded without what is before it, 1 or more; default: `usual_group`.
         search: look for better codes than the encoder's, in so many steps a group (`bsq.codec.search`); takes a
             group's frames into memory at once. A group takes at most 5 % more bits (2 % from
@@ -76,7 +77,7 @@ def compress_video(
     first = next(rest, None)
     if first is None:
         raise MediaError("there are no frames")
-    priors = smallest_of(model) if prior is None else (prior,)
+    priors = smallest_of(model) if prior in (None, "auto") else (prior_called(prior, model),)
     kept = len(model.radices) if bits is None else model.check_bits(bits)
     steps = check_search(search, model)
     find = Search(model, priors[0], kept, steps, told, priors[1:]) if steps else None

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bsq.codes import Codes
 from bsq.data.tars import StrictMember
 from bsq.errors import CodesError, DataError, MissingDependencyError
+from bsq.settings import told_faults
 
 ROWS_IN_MEMORY = 1024
 """Rows of a row group, which is what a writer of Parquet keeps before it writes."""
@@ -130,7 +131,7 @@ def read_shard(file: BinaryIO, kind: Format, name: str) -> Shard:
     except (MissingDependencyError, MemoryError):
         raise
     except ValidationError as error:
-        raise DataError(f"{name} is no shard of tokens: {error.errors()[0]['msg']}") from error
+        raise DataError(f"{name} is no shard of tokens: {told_faults(error)}") from error
     except Exception as error:  # pyarrow and tarfile raise a dozen kinds
         raise DataError(f"{name} is no shard of tokens, or damaged: {str(error) or type(error).__name__}") from error
 

@@ -25,6 +25,7 @@ from bsq.data.loader import Positions, Share, ignore_stop_signals
 from bsq.data.storage import Store, open_store
 from bsq.data.token_files import Format, Meaning, RowHead, Shard, TokenRow, read_shard
 from bsq.errors import DataError, SettingsError, ShapeError
+from bsq.settings import told_faults
 
 INDEX_FILE = "index.json"
 SHARDS, ROWS = 7, 8
@@ -54,7 +55,7 @@ def read_index(store: Store) -> Index:
     try:
         return Index.model_validate_json(store.read(INDEX_FILE))
     except ValidationError as error:
-        raise DataError(f"{store.place}/{INDEX_FILE} is damaged: {error.errors()[0]['msg']}") from error
+        raise DataError(f"{store.place}/{INDEX_FILE} is damaged: {told_faults(error)}") from error
 
 
 @dataclass(frozen=True, eq=False)

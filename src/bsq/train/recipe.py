@@ -18,7 +18,7 @@ from bsq.losses.discriminators import AnyDiscriminator, ClipStyleGan2Settings, P
 from bsq.losses.structure import TRAINING_MIN_SIDE
 from bsq.quantizers import BsqSettings, FsqSettings, LfqSettings, VqSettings, build_quantizer, corner_of
 from bsq.quantizers.base import Quantizer
-from bsq.settings import Settings
+from bsq.settings import Settings, told_faults
 from bsq.tokenizer import TokenizerSettings
 from bsq.train.generator_recipe import GeneratorRecipe
 from bsq.train.objective import LossSettings, NestedSettings
@@ -95,8 +95,7 @@ def check_rate(rate: RateSettings, quantizer: Quantizer) -> None:
     except SettingsError as error:
         raise ValueError(str(error)) from error
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise ValueError(f"loss.rate.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+        raise ValueError(f"loss.rate.{told_faults(error)}") from error
 
 
 def check_judge(judge: AnyDiscriminator, data: DataSettings) -> None:
@@ -122,7 +121,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe | Gen
     content = read_yaml(Path(path))
     for override in overrides:
         content = merge(content, parse_override(override))
-    return check_recipe(content, str(path))
+    return check_recipe(content, f"{path} with {', '.join(overrides)}" if overrides else str(path))
 
 
 def check_recipe(content: Mapping[str, Any], source: str) -> Recipe | GeneratorRecipe:
@@ -136,8 +135,7 @@ def check_recipe(content: Mapping[str, Any], source: str) -> Recipe | GeneratorR
             case other:
                 raise SettingsError(f"{source}: kind is tokenizer or generator, got {other!r}")
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors()]
-        raise SettingsError(f"{source}: " + "; ".join(faults[:4])) from error
+        raise SettingsError(f"{source}: {told_faults(error, 'recipe')}") from error
 
 
 def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
