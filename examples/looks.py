@@ -7,7 +7,8 @@ bits; with `--search N`, of codes that so many steps of search found.
 
 - tint: a grey ramp of 256 pixels, 0 … 255; mean and largest distance, in levels, of a column's red and blue from its
   green.
-- colour: 216 flat squares of 32 pixels, six levels of each channel; mean and largest error of a square's mean colour.
+- colour: 216 flat squares of 32 pixels, six levels of each channel; mean and largest error of a square's mean colour,
+  all in one picture, and each a picture of its own.
 - seams: mean step of the error between neighbouring pixels at the borders of the decoder's windows, which lie half a
   window further in every other block, over that at the other borders of patches; 1 is no seam. A decoder without
   windows has none; pictures smaller than a window show none.
@@ -45,8 +46,9 @@ def main() -> None:
     parser.add_argument("--search", type=int, default=0, metavar="N", help="steps")
     options = parser.parse_args()
     photographs = [open_picture(one.read()) for one in find_pictures(options.pictures)[: options.count]]
-    print("| model | bits | tint: mean, largest | colour: mean, largest | seams |", *(f"{size} px |" for size in SIZES))
-    print("|---|---|---|---|---|" + "---|" * len(SIZES))
+    heads = "tint: mean, largest", "colour: mean, largest", "alone: mean, largest", "seams"
+    print("| model | bits |", *(f"{head} |" for head in heads), *(f"{size} px |" for size in SIZES))
+    print("|---|---|" + "---|" * (len(heads) + len(SIZES)))
     for name in options.models:
         model = load(name)
         for bits in options.bits:
@@ -64,7 +66,7 @@ class Coding:
 
 def faults(coding: Coding, photographs: list[np.ndarray]) -> list[str]:
     """The cells of one row."""
-    errors = tint(coding), colour(coding)
+    errors = tint(coding), colour(coding), alone(coding)
     cells = [f"{error.mean():.2f}, {error.max():.2f} |" for error in errors]
     cells.append(f"{seams(coding, photographs):.2f} |")
     return cells + [f"{legible(coding, size):.0%} |" for size in SIZES]
@@ -85,11 +87,23 @@ def tint(coding: Coding) -> np.ndarray:
 
 def colour(coding: Coding) -> np.ndarray:
     """Of each square and channel, without the squares' rims."""
-    levels = np.linspace(0, 255, 6)
-    squares = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(12, 18, 3).round()
+    squares = flat_colours().reshape(12, 18, 3)
     picture = squares.repeat(32, 0).repeat(32, 1).astype(np.uint8)
     inner = again(coding, picture).reshape(12, 32, 18, 32, 3)[:, 8:-8, :, 8:-8]
     return np.abs(inner.mean(axis=(1, 3)) - squares)
+
+
+def alone(coding: Coding) -> np.ndarray:
+    """The same, where each square is a picture."""
+    squares = flat_colours()
+    pictures = (np.broadcast_to(square.astype(np.uint8), (32, 32, 3)).copy() for square in squares)
+    return np.abs(np.stack([again(coding, picture).mean(axis=(0, 1)) for picture in pictures]) - squares)
+
+
+def flat_colours() -> np.ndarray:
+    """(216, 3) in levels."""
+    levels = np.linspace(0, 255, 6)
+    return np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3).round()
 
 
 def seams(coding: Coding, photographs: list[np.ndarray]) -> float:
