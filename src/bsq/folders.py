@@ -51,7 +51,7 @@ def read_settings(folder: Path, kind: type[S]) -> S:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a bsq model's configuration: {error!r}") from error
     except ValidationError as error:
-        raise CheckpointError(f"{path}: setting {told_faults(error)}") from error
+        raise CheckpointError(f"{path}: {told_faults(error, 'settings')}") from error
 
 
 def read_tensors(folder: Path, file: str = WEIGHTS_FILE) -> dict[str, Tensor]:

@@ -35,14 +35,14 @@ class Settings(BaseModel):
         return told
 
 
-def told_faults(error: ValidationError, whole: str = "") -> str:
+def told_faults(error: ValidationError, within: str = "") -> str:
     """What pydantic found wrong, in our words: "data.crop: Input should be greater than 0; …".
 
-    `whole` stands for the place of a fault that no single setting is to blame for.
+    `within` is where all the settings lie, "loss.rate" say.
     """
     faults = []
     for fault in error.errors()[:SHOWN]:
-        place = ".".join(map(str, fault["loc"])) or whole
+        place = ".".join(map(str, ([within] if within else []) + list(fault["loc"])))
         said = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{place}: {said}" if place else said)
     return "; ".join(faults)

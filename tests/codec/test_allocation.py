@@ -241,9 +241,7 @@ def test_no_file_is_farther_off(face: np.ndarray) -> None:
     """Costs promise less error than mixed levels then have (18 bits of this picture): the file stays uniform."""
     wanted = to_pixels(face)
     for bits in (9, 12, 18, 27):
-        alike, shared = (
-            to_pixels(decompress(compress(face, bits=bits, allocate=how, colours=False))) for how in (False, True)
-        )
+        alike, shared = (to_pixels(decompress(compress(face, bits=bits, allocate=how))) for how in (False, True))
         assert patch_errors(shared, wanted, 8).sum() <= patch_errors(alike, wanted, 8).sum()
 
 

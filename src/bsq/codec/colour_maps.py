@@ -5,6 +5,7 @@ Codes are decoded for it: those of a picture whole, or squares of a large one; o
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -23,10 +24,10 @@ SIDE, MOST, RIM = 32, 16_384, 4
 """Tokens of a side of the squares that a map is fitted to, of all of them, where the grid has more, and of their rims,
 which lack their surroundings and do not count.
 """
-FIRST, EVERY = 2, 8
-"""So many groups of a film are decoded, then one of so many."""
+FIRST, EVERY, LONGEST = 2, 8, 64
+"""So many groups of a film are decoded, then one of so many; of each so many frames at most."""
 THIN = 1 << 16
-"""About so many pixels of a frame are looked at."""
+"""At most about so many pixels of a frame are looked at."""
 
 
 @torch.no_grad()
@@ -68,9 +69,16 @@ def squares(rows: int, columns: int, least: tuple[int, int]) -> Iterator[tuple[s
     count = max(1.0, MOST / (tall * wide))
     down = min(-(-rows // tall), max(1, round(min(count, (count * rows / columns) ** 0.5))))
     across = min(-(-columns // wide), max(1, round(count / down)))
-    for top in torch.linspace(0, max(0, rows - tall), down).int().tolist():
-        for left in torch.linspace(0, max(0, columns - wide), across).int().tolist():
-            yield slice(top, top + tall), slice(left, left + wide)
+    for number in range(down * across):
+        top = place(number // across if down > 1 else number, down, rows, tall)
+        left = place(number % across if across > 1 else number, across, columns, wide)
+        yield slice(top, top + tall), slice(left, left + wide)
+
+
+def place(number: int, count: int, side: int, length: int) -> int:
+    """Where the piece of that number begins, of `count` pieces over a side; single ones go over it again and again."""
+    count = count if count > 1 else -(-side // length)
+    return round((number % count) * max(0, side - length) / max(1, count - 1))
 
 
 class FilmColours:
@@ -89,18 +97,24 @@ class FilmColours:
         """The same frames, uint8 (H, W, 3)."""
         for frame in frames:
             self._size = frame.shape[0], frame.shape[1]
-            self._waiting.append(thinned(frame).copy())
+            thin = thinned(frame).copy()
+            self._fit.see(to_pixels(thin))
+            if self._looks and len(self._waiting) < LONGEST:
+                self._waiting.append(thin)
             yield frame
+
+    @property
+    def _looks(self) -> bool:
+        """Whether the group that goes by is one of those that are decoded."""
+        return self._groups < FIRST or self._groups % EVERY == 0
 
     def add(self, codes: Codes) -> None:
         """Of the next group, (1, T, h, w, kept); its frames, and no others, were watched since the last one."""
         meant, self._waiting = self._waiting, []
-        if self._groups < FIRST or self._groups % EVERY == 0:
-            shown = decode_group(codes, self._model, self._size, range(codes.shape[1]))
+        if meant:
+            shown = decode_group(codes, self._model, self._size, range(len(meant)))
             for again, frame in zip(shown, meant, strict=True):
                 self._fit.add(to_pixels(thinned(again)), to_pixels(frame))
-        for frame in meant:
-            self._fit.see(to_pixels(frame))
         self._groups += 1
         self._bits += codes.digits[..., 0].numel() * codes.bits_per_code
 
@@ -120,6 +134,6 @@ def film_colours(model: Tokenizer, groups: Iterable[Codes], frames: Iterable[np.
 
 
 def thinned(frame: np.ndarray) -> np.ndarray:
-    """About `THIN` pixels of a frame (H, W, 3), evenly spread."""
-    every = max(1, int((frame.shape[0] * frame.shape[1] / THIN) ** 0.5))
+    """About `THIN` pixels of a frame (H, W, 3) at most, evenly spread."""
+    every = math.ceil((frame.shape[0] * frame.shape[1] / THIN) ** 0.5)
     return frame[::every, ::every]

@@ -7,19 +7,27 @@ chromas (YCoCg, Malvar & Sullivan 2003), so that rounding does not tint what has
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bsq.codec.fields import signed_varint
 from bsq.codec.info import COLOUR_BOUND
+
+
+def exact(numbers: ArrayLike) -> Tensor:
+    """float64 on the CPU, whatever the caller's defaults are."""
+    return torch.from_numpy(np.array(numbers, np.float64))
+
 
 Colours = tuple[int, ...]
 """The map: twelve whole numbers, for Y, Co and Cg what is added of Y, Co, Cg and 1; or none, which changes nothing."""
 
 WEIGHT_UNIT, CONSTANT_UNIT = 64, 256
 """How many make a whole of Y, Co or Cg, and of 1 (there, one is half a level of 255)."""
-YCOCG = torch.tensor([[0.25, 0.5, 0.25], [0.5, 0.0, -0.5], [-0.25, 0.5, -0.25]])
-RGB = torch.tensor([[1.0, 1.0, -1.0], [1.0, 0.0, 1.0], [1.0, -1.0, -1.0]])
+YCOCG = exact([[0.25, 0.5, 0.25], [0.5, 0.0, -0.5], [-0.25, 0.5, -0.25]])
+RGB = exact([[1.0, 1.0, -1.0], [1.0, 0.0, 1.0], [1.0, -1.0, -1.0]])
 """Y, Co and Cg of red, green and blue, and the reverse."""
 CALM = (0.2 / 255) ** 2
 """Variance (a tenth of a level, squared) of what is noise in Y, Co and Cg: what varies no more says little."""
@@ -27,8 +35,12 @@ CHROMA = 4.0
 """What an error of colour weighs beside one of light, as in training (`chroma` of recipes/biscuit-s-colour.yaml): the
 eye is quick to see a tint.
 """
-AROUND = 50
-"""Bytes that the smallest stream has besides its digits."""
+BINS, RARE = 16, 0.25
+"""Of Co and of Cg. A pixel counts as its bin's size to the power of −RARE: a map that is good for a grey wall must not
+pale the small flower before it.
+"""
+AROUND, RECORD = 50, 16
+"""Bytes that the smallest stream has besides its digits, and that a map takes as a rule."""
 STRIP = 128
 """Rows of pixels that are mapped at once, so that a large picture is not in memory twice."""
 
@@ -39,9 +51,9 @@ def coloured(pixels: Tensor, colours: Colours) -> Tensor:
     """
     if not colours:
         return pixels
-    table = torch.tensor(colours, dtype=torch.float32).reshape(3, 4)
-    weights = (RGB @ (table[:, :3] / WEIGHT_UNIT) @ YCOCG).to(pixels.device)
-    constant = (RGB @ (table[:, 3] / CONSTANT_UNIT)).to(pixels.device)
+    table = exact(colours).reshape(3, 4)
+    weights = (RGB @ (table[:, :3] / WEIGHT_UNIT) @ YCOCG).float().to(pixels.device)
+    constant = (RGB @ (table[:, 3] / CONSTANT_UNIT)).float().to(pixels.device)
     for strip in pixels.split(STRIP, dim=-2):
         added = torch.einsum("oc,bc...->bo...", weights, strip)
         added += constant.reshape(3, *[1] * (strip.ndim - 2))
@@ -53,36 +65,30 @@ class ColourFit:
     """Gathers parts of what is shown and what is meant; then has the map between them."""
 
     def __init__(self) -> None:
-        self.shown, self.meant, self.all = (torch.zeros(4, 4, dtype=torch.float64) for _ in range(3))
-        self.missing = torch.zeros(4, 3, dtype=torch.float64)
-        self.squares = torch.zeros(3, dtype=torch.float64)
+        self.meant, self.all = exact(np.zeros((4, 4))), exact(np.zeros((4, 4)))
+        self.balanced, self.plain = Sums(), Sums()
 
     def add(self, shown: Tensor, meant: Tensor) -> None:
         """Both (B, 3, …), of the same places."""
         have, want = ycocg(shown), ycocg(meant)
-        missing = want - have
-        basis = with_one(have)
-        self.shown += basis @ basis.T
         self.meant += moments(want)
-        self.missing += basis @ missing.T
-        self.squares += missing.square().sum(1)
+        self.balanced.add(have, want, rarity(want))
+        self.plain.add(have, want)
 
     def see(self, pixels: Tensor) -> None:
-        """What is meant elsewhere, too. Colours that the parts added lack are taken for right: a map that is good for a
-        wall must not pale the flower before it.
-        """
+        """What is meant elsewhere, too. Colours that the parts added lack are taken for right."""
         self.all += moments(ycocg(pixels))
 
     def colours(self, raw_bits: float) -> Colours:
         """The map of least squares; none, where its share of a stream of so many uncoded bits of digits is greater than
         what it takes away of the error.
         """
-        count = self.shown[3, 3].clone()
+        count = self.balanced.shown[3, 3].clone()
         if not count:
             return ()
-        products, missing = self.shown / count, self.missing / count
+        products, missing = self.balanced.shown / count, self.balanced.missing / count
         if self.all[3, 3]:
-            values, axes = torch.linalg.eigh(self.all / self.all[3, 3] - self.meant / count)
+            values, axes = torch.linalg.eigh(self.all / self.all[3, 3] - self.meant / self.meant[3, 3])
             products += (axes * values.clamp_min(0)) @ axes.T
         products.diagonal()[:3] += CALM
         weights = torch.linalg.solve(products, missing)[:3].mul(WEIGHT_UNIT).round() / WEIGHT_UNIT
@@ -93,20 +99,41 @@ class ColourFit:
         found = tuple(int(number) for number in table.flatten())
         bytes_of_all = AROUND + raw_bits / 8
         share = sum(len(signed_varint(number)) for number in found) / bytes_of_all
-        return found if self.gain(table) > share else ()
+        return found if self.plain.gain(table) > share else ()
+
+
+class Sums:
+    """Over pixels: of the products of Y, Co, Cg and 1 as shown, of these and what is missing, and of its squares."""
+
+    def __init__(self) -> None:
+        self.shown, self.missing, self.squares = (exact(np.zeros(size)) for size in ((4, 4), (4, 3), 3))
+
+    def add(self, have: Tensor, want: Tensor, weights: Tensor | None = None) -> None:
+        """Colours (3, N), and what each pixel counts (N,)."""
+        missing, basis = want - have, with_one(have)
+        weighed = basis if weights is None else basis * weights
+        self.shown += weighed @ basis.T
+        self.missing += weighed @ missing.T
+        self.squares += missing.square().sum(1)
 
     def gain(self, table: Tensor) -> float:
         """What share of the error, in which colour counts more than light, a map (3, 4) takes away."""
-        units = torch.tensor([WEIGHT_UNIT] * 3 + [CONSTANT_UNIT], dtype=torch.float64)
-        rows = table / units
+        rows = table / exact([WEIGHT_UNIT] * 3 + [CONSTANT_UNIT])
         less = 2 * (rows.T * self.missing).sum(0) - ((rows @ self.shown) * rows).sum(1)
-        weights = torch.tensor([1.0, CHROMA, CHROMA], dtype=torch.float64)
+        weights = exact([1.0, CHROMA, CHROMA])
         return float((weights @ less) / (weights @ self.squares).clamp_min(1e-30))
 
 
 def ycocg(pixels: Tensor) -> Tensor:
-    """Of pixels (B, 3, …): float64 (3, N)."""
-    return YCOCG.double() @ pixels.transpose(0, 1).reshape(3, -1).double().cpu()
+    """Of pixels (B, 3, …): float64 (3, N), on the CPU."""
+    return YCOCG @ pixels.transpose(0, 1).reshape(3, -1).cpu().double()
+
+
+def rarity(colours: Tensor) -> Tensor:
+    """What each of the colours (3, N) counts (N,): less, the more there are like it; 1 in mean over a single kind."""
+    across, along = ((colours[1:] + 1) / 2 * BINS).long().clamp(0, BINS - 1)
+    kinds = across * BINS + along
+    return torch.bincount(kinds, minlength=BINS**2).double()[kinds].pow(-RARE) * kinds.numel() ** RARE
 
 
 def with_one(colours: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from bsq.codec.colours import coloured
+from bsq.codec.colours import RECORD, coloured
 from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
@@ -26,8 +26,8 @@ from bsq.errors import LimitError, MediaError, SettingsError
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
 
-SLACK = 24
-"""Bytes by which a stream may exceed what its digits take by the prior's account, a map of its colours among them."""
+SLACK = 8
+"""Bytes by which a stream may exceed what its digits take by the prior's account."""
 
 
 def compress(
@@ -47,8 +47,7 @@ def compress(
         picture: uint8 (H, W, 3), or what `open_picture` takes: a path, a picture file's bytes or a binary file.
         tokenizer: a tokenizer, or the name, folder or hub id of one.
         bits: keep the first `bits` digits of each code, 1 … L; default all.
-        prior: what drives the entropy coder, or its name ("learned", "adaptive", "raw"); default the best one there is
-            for this tokenizer.
+        prior: what drives the entropy coder, or its name: "learned", "adaptive", "raw"; default, "auto": the best.
         max_bytes: keep as many digits, up to `bits`, as fit into so many bytes.
         allocate: let every token keep as many digits as pay, for the least error (`bsq.codec.allocation`): in
             `max_bytes`, or else in no more bytes than `bits` digits of every token take. One of the two is needed.
@@ -73,7 +72,7 @@ def compress(
     if allocate:
         check_allocation(bits, max_bytes, steps)
     most = len(model.radices) if bits is None else model.check_bits(bits)
-    writer = PictureWriter(model, prior_called(prior or "auto", model), pixels, colours)
+    writer = PictureWriter(model, prior_called("auto" if prior is None else prior, model), pixels, colours)
 
     def seek(kept: int, growth: float) -> Codes:
         return Search(model, writer.prior, kept, steps, told)(pixels, growth)
@@ -88,7 +87,8 @@ def compress(
         plain = largest_within(lambda kept: writer.plain(codes.first(kept)), codes.length, max_bytes)
         alike = writer.whole(codes.first(inspect(plain).info.kept), max_bytes=max_bytes)
         if steps:
-            found = writer.whole(seek(*room_for_search(plain, most, max_bytes, steps)), max_bytes=max_bytes)
+            room = max_bytes - (RECORD if colours else 0)
+            found = writer.whole(seek(*room_for_search(plain, most, room, steps)), max_bytes=max_bytes)
             return found if len(found) <= max_bytes else alike
     return writer.allocated(codes, alike, max_bytes or len(alike)) if allocate else alike
 

@@ -128,7 +128,7 @@ def prior_called(name: str | Prior, model: Tokenizer) -> Prior:
             prior = learned_prior(model)
             if prior is None:
                 reason = foreign_prior(model) or "no prior was trained for this tokenizer"
-                raise SettingsError(f"{reason}; use --prior auto, or train one (examples/train_prior.py)")
+                raise SettingsError(f"{reason}; choose auto or adaptive, or train one (examples/train_prior.py)")
             return prior
         case "adaptive":
             return AdaptivePrior()

@@ -77,7 +77,7 @@ def compress_video(
     first = next(rest, None)
     if first is None:
         raise MediaError("there are no frames")
-    priors = smallest_of(model) if prior in (None, "auto") else (prior_called(prior, model),)
+    priors = smallest_of(model) if prior is None or prior == "auto" else (prior_called(prior, model),)
     kept = len(model.radices) if bits is None else model.check_bits(bits)
     steps = check_search(search, model)
     find = Search(model, priors[0], kept, steps, told, priors[1:]) if steps else None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
 from bsq.codec.colour_maps import colours_of
-from bsq.codec.colours import Colours
+from bsq.codec.colours import RECORD, Colours, coloured
 from bsq.codec.info import StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.shelf import name_of
@@ -23,9 +23,6 @@ from bsq.prior.allocated import allocate as allocate_digits
 from bsq.prior.allocated import kept_digits
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
-
-RECORD = 16
-"""Bytes that a map of colours takes as a rule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +65,18 @@ class PictureWriter:
         found = best_within(costs, write, max_bytes - (RECORD if self.colours else 0))
         if found is None:
             return alike
-        shared = allocate_digits(codes, levels, found[0])
+        chosen = allocate_digits(codes, levels, found[0])
+        shared = self.whole(chosen, levels, max_bytes)
         # Costs are of tokens whose neighbours keep as many digits: what counts is the pictures as they come out.
-        mixed = kept_digits(shared, levels)
+        mixed = kept_digits(chosen, levels)
         uniform = torch.full_like(mixed, inspect(alike).info.kept)
-        mixed_error, uniform_error = (self.error(codes, kept) for kept in (mixed, uniform))
-        return self.whole(shared, levels, max_bytes) if mixed_error < uniform_error else alike
+        better = self.error(codes, mixed, shared) < self.error(codes, uniform, alike)
+        return shared if better else alike
 
-    def error(self, codes: Codes, kept: Tensor) -> float:
-        """Of codes of which each token keeps so many digits, as allocation counts it."""
-        shown = self.model.decode(codes, kept=kept)[:, :, 0]
-        return float(patch_errors(shown, self.pixels, self.model.patch).sum())
+    def error(self, codes: Codes, kept: Tensor, stream: bytes) -> float:
+        """Of codes of which each token keeps so many digits, with the stream's colours, as allocation counts it."""
+        shown = coloured(self.model.decode(codes, kept=kept), inspect(stream).info.colours)
+        return float(patch_errors(shown[:, :, 0], self.pixels, self.model.patch).sum())
 
 
 def describe(model: Tokenizer, height: int, width: int, kept: int) -> StreamInfo:

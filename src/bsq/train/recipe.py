@@ -95,7 +95,7 @@ def check_rate(rate: RateSettings, quantizer: Quantizer) -> None:
     except SettingsError as error:
         raise ValueError(str(error)) from error
     except ValidationError as error:
-        raise ValueError(f"loss.rate.{told_faults(error)}") from error
+        raise ValueError(told_faults(error, "loss.rate")) from error
 
 
 def check_judge(judge: AnyDiscriminator, data: DataSettings) -> None:
@@ -135,7 +135,7 @@ def check_recipe(content: Mapping[str, Any], source: str) -> Recipe | GeneratorR
             case other:
                 raise SettingsError(f"{source}: kind is tokenizer or generator, got {other!r}")
     except ValidationError as error:
-        raise SettingsError(f"{source}: {told_faults(error, 'recipe')}") from error
+        raise SettingsError(f"{source}: {told_faults(error)}") from error
 
 
 def read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
