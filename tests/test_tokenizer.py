@@ -298,7 +298,7 @@ def test_bad_model_folders_are_named(tmp_path):
     ROTARY.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     for change, words in [
-        ({"settings": {**config["settings"], "pacth": 8}}, "setting pacth"),
+        ({"settings": {**config["settings"], "pacth": 8}}, "settings.pacth: Extra"),
         ({}, "not a bsq model's configuration"),
         ({"settings": {**config["settings"], "patch": 16}}, "describe at least"),
         ({"settings": {**config["settings"], "patch": 4}}, "does not fit the model: encoder.embed"),
