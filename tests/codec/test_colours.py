@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from streams import describe, likely_codes, sample
 
@@ -135,6 +135,8 @@ def test_what_is_left_of_a_stream_has_its_colours(cat: np.ndarray) -> None:
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([(1, 1), (32, 32), (14, 60)]))
+@example(289, 1097, (14, 60))
+@example(47, 400, (1, 1))
 def test_squares_lie_in_the_grid(rows: int, columns: int, least: tuple[int, int]) -> None:
     found = list(squares(rows, columns, least))
     tall, wide = found[0][0].stop - found[0][0].start, found[0][1].stop - found[0][1].start

@@ -69,16 +69,18 @@ def squares(rows: int, columns: int, least: tuple[int, int]) -> Iterator[tuple[s
     count = max(1.0, MOST / (tall * wide))
     down = min(-(-rows // tall), max(1, round(min(count, (count * rows / columns) ** 0.5))))
     across = min(-(-columns // wide), max(1, round(count / down)))
+    # A single row of squares, or column, goes up and down over the grid.
+    tops = starts(rows, tall, down if down > 1 else min(-(-rows // tall), across))
+    lefts = starts(columns, wide, across if across > 1 else min(-(-columns // wide), down))
     for number in range(down * across):
-        top = place(number // across if down > 1 else number, down, rows, tall)
-        left = place(number % across if across > 1 else number, across, columns, wide)
+        top = tops[(number // across if down > 1 else number) % len(tops)]
+        left = lefts[number % len(lefts)]
         yield slice(top, top + tall), slice(left, left + wide)
 
 
-def place(number: int, count: int, side: int, length: int) -> int:
-    """Where the piece of that number begins, of `count` pieces over a side; single ones go over it again and again."""
-    count = count if count > 1 else -(-side // length)
-    return round((number % count) * max(0, side - length) / max(1, count - 1))
+def starts(side: int, length: int, count: int) -> list[int]:
+    """Where `count` pieces of that length begin that are spread over a side from end to end."""
+    return [round(number * max(0, side - length) / max(1, count - 1)) for number in range(count)]
 
 
 class FilmColours:
