@@ -72,13 +72,13 @@ def encode_picture(job: Job, file: BinaryIO, how: PictureEncoding, watcher: Watc
     data = compress(
         picture.pixels,
         how.tokenizer,
-        how.bits,
-        how.prior,
-        most,
-        how.allocate,
-        how.search,
-        watcher.search,
-        how.colours,
+        bits=how.bits,
+        prior=how.prior,
+        max_bytes=most,
+        allocate=how.allocate,
+        search=how.search,
+        told=watcher.search,
+        colours=how.colours,
     )
     limits = Limits(pixels=how.max_pixels)
     if how.check:

@@ -92,12 +92,12 @@ def encode_video(job: Job, source: BinaryIO, how: VideoEncoding, watcher: Watche
             frames.rate,
             target,
             how.tokenizer,
-            how.bits,
-            how.prior,
-            how.frames_per_group,
-            how.search,
-            watcher.search,
-            how.colours,
+            bits=how.bits,
+            prior=how.prior,
+            frames_per_group=how.frames_per_group,
+            search=how.search,
+            told=watcher.search,
+            colours=how.colours,
         )
         if how.check:
             verify_video(target, how.tokenizer, Limits(pixels=how.max_pixels))

@@ -85,11 +85,12 @@ def compress(
         alike = writer.whole(codes.first(most))
     else:
         plain = largest_within(lambda kept: writer.plain(codes.first(kept)), codes.length, max_bytes)
-        alike = writer.whole(codes.first(inspect(plain).info.kept), max_bytes=max_bytes)
         if steps:
             room = max_bytes - (RECORD if colours else 0)
             found = writer.whole(seek(*room_for_search(plain, most, room, steps)), max_bytes=max_bytes)
-            return found if len(found) <= max_bytes else alike
+            if len(found) <= max_bytes:
+                return found
+        alike = writer.whole(codes.first(inspect(plain).info.kept), max_bytes=max_bytes)
     return writer.allocated(codes, alike, max_bytes or len(alike)) if allocate else alike
 
 
