@@ -388,7 +388,7 @@ def test_an_interrupt_leaves_whole_files_only(run: Run, monkeypatch: pytest.Monk
 
 
 def test_a_bug_is_called_a_bug(run: Run, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
-    def broken(*_: object) -> bytes:
+    def broken(*_: object, **__: object) -> bytes:
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr("bsq.codec.picture.compress", broken)

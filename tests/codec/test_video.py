@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bsq.codec import video
-from bsq.codec.colours import Colours, coloured
+from bsq.codec.colours import ColourMap, coloured
 from bsq.codec.groups import GroupReader
 from bsq.codec.info import Limits
 from bsq.codec.measure import inspect
@@ -70,7 +70,7 @@ def assert_same(got: list[np.ndarray], want: list[np.ndarray]) -> None:
     assert all(map(np.array_equal, got, want))
 
 
-def by_group(model: Tokenizer, frames: list[np.ndarray], colours: Colours) -> Iterator[np.ndarray]:
+def by_group(model: Tokenizer, frames: list[np.ndarray], colours: ColourMap) -> Iterator[np.ndarray]:
     """What the tokenizer makes of each group on its own, taken whole."""
     for start in range(0, len(frames), GROUP):
         clip = torch.stack([to_pixels(frame)[0] for frame in frames[start : start + GROUP]], 1)[None]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsq.codec.colours import ColourFit, Colours
+from bsq.codec.colours import ColourFit, ColourMap
 from bsq.codec.frames import decode_group
 from bsq.codes import Codes
 from bsq.data.pictures import to_pixels
@@ -31,7 +31,7 @@ THIN = 1 << 16
 
 
 @torch.no_grad()
-def colours_of(model: Tokenizer, codes: Codes, pixels: Tensor, kept: Tensor | None = None) -> Colours:
+def colours_of(model: Tokenizer, codes: Codes, pixels: Tensor, kept: Tensor | None = None) -> ColourMap:
     """The map that brings what a picture's codes show nearest to its pixels (1, 3, H, W) in [−1, 1], none where it does
     not pay. `kept` as `Tokenizer.decode` takes it.
     """
@@ -120,12 +120,12 @@ class FilmColours:
         self._groups += 1
         self._bits += codes.digits[..., 0].numel() * codes.bits_per_code
 
-    def colours(self) -> Colours:
+    def colours(self) -> ColourMap:
         """Of all groups so far, none where it does not pay."""
         return self._fit.colours(self._bits)
 
 
-def film_colours(model: Tokenizer, groups: Iterable[Codes], frames: Iterable[np.ndarray]) -> Colours:
+def film_colours(model: Tokenizer, groups: Iterable[Codes], frames: Iterable[np.ndarray]) -> ColourMap:
     """Of a film that is there as a whole."""
     film = FilmColours(model)
     watched = film.watch(iter(frames))

@@ -21,7 +21,7 @@ def exact(numbers: ArrayLike) -> Tensor:
     return torch.from_numpy(np.array(numbers, np.float64))
 
 
-Colours = tuple[int, ...]
+ColourMap = tuple[int, ...]
 """The map: twelve whole numbers, for Y, Co and Cg what is added of Y, Co, Cg and 1; or none, which changes nothing."""
 
 WEIGHT_UNIT, CONSTANT_UNIT = 64, 256
@@ -29,7 +29,7 @@ WEIGHT_UNIT, CONSTANT_UNIT = 64, 256
 YCOCG = exact([[0.25, 0.5, 0.25], [0.5, 0.0, -0.5], [-0.25, 0.5, -0.25]])
 RGB = exact([[1.0, 1.0, -1.0], [1.0, 0.0, 1.0], [1.0, -1.0, -1.0]])
 """Y, Co and Cg of red, green and blue, and the reverse."""
-CALM = (0.2 / 255) ** 2
+NOISE = (0.2 / 255) ** 2
 """Variance (a tenth of a level, squared) of what is noise in Y, Co and Cg: what varies no more says little."""
 CHROMA = 4.0
 """What an error of colour weighs beside one of light, as in training (`chroma` of recipes/biscuit-s-colour.yaml): the
@@ -45,7 +45,7 @@ STRIP = 128
 """Rows of pixels that are mapped at once, so that a large picture is not in memory twice."""
 
 
-def coloured(pixels: Tensor, colours: Colours) -> Tensor:
+def coloured(pixels: Tensor, colours: ColourMap) -> Tensor:
     """Pixels (B, 3, …, H, W) in [−1, 1], mapped in place: colour c = (Y, Co, Cg) becomes c + W·c + w, and what then is
     beyond [−1, 1] in red, green or blue is cut off.
     """
@@ -79,7 +79,7 @@ class ColourFit:
         """What is meant elsewhere, too. Colours that the parts added lack are taken for right."""
         self.all += moments(ycocg(pixels))
 
-    def colours(self, raw_bits: float) -> Colours:
+    def colours(self, raw_bits: float) -> ColourMap:
         """The map of least squares; none, where its share of a stream of so many uncoded bits of digits is greater than
         what it takes away of the error.
         """
@@ -90,7 +90,7 @@ class ColourFit:
         if self.all[3, 3]:
             values, axes = torch.linalg.eigh(self.all / self.all[3, 3] - self.meant / self.meant[3, 3])
             products += (axes * values.clamp_min(0)) @ axes.T
-        products.diagonal()[:3] += CALM
+        products.diagonal()[:3] += NOISE
         weights = torch.linalg.solve(products, missing)[:3].mul(WEIGHT_UNIT).round() / WEIGHT_UNIT
         # The constant makes up for the rounding of the others.
         constant = (missing[3] - products[3, :3] @ weights) / products[3, 3]

@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from bsq.codec.colours import Colours, coloured
+from bsq.codec.colours import ColourMap, coloured
 from bsq.codes import Codes
 from bsq.data.pictures import check_picture, to_pixels, to_uint8
 from bsq.errors import ShapeError
@@ -59,7 +59,7 @@ def encode_groups(
 
 
 def decode_group(
-    codes: Codes, model: Tokenizer, size: tuple[int, int], wanted: range, colours: Colours = ()
+    codes: Codes, model: Tokenizer, size: tuple[int, int], wanted: range, colours: ColourMap = ()
 ) -> Iterator[np.ndarray]:
     """Those frames of a group, uint8 (H, W, 3), their `colours` set right. Mirror of `encode_groups`."""
     if model.settings.decoder.time != "causal":

@@ -18,7 +18,7 @@ from typing import BinaryIO, Self
 import numpy as np
 import torch
 
-from bsq.codec.colours import Colours
+from bsq.codec.colours import ColourMap
 from bsq.codec.container import ContainerWriter, read_head
 from bsq.codec.conversation import Table, mismatch, read_group, write_group
 from bsq.codec.fields import FieldReader, FileBytes
@@ -101,7 +101,7 @@ class GroupWriter:
         self._digest.update(bytes.fromhex(codes.hash()))
         self._frames += codes.shape[1]
 
-    def finish(self, target: BinaryIO, colours: Colours = ()) -> StreamInfo:
+    def finish(self, target: BinaryIO, colours: ColourMap = ()) -> StreamInfo:
         """Write the stream, front to back, with that map of its colours; what its header says."""
         size = self._info.frames
         several = size if size < self._frames else None

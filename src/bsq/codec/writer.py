@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
 from bsq.codec.colour_maps import colours_of
-from bsq.codec.colours import RECORD, Colours, coloured
+from bsq.codec.colours import RECORD, ColourMap, coloured
 from bsq.codec.info import StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.shelf import name_of
@@ -34,14 +34,14 @@ class PictureWriter:
     pixels: Tensor
     colours: bool = True
 
-    def plain(self, codes: Codes, levels: tuple[int, ...] = (), colours: Colours = ()) -> bytes:
+    def plain(self, codes: Codes, levels: tuple[int, ...] = (), colours: ColourMap = ()) -> bytes:
         """A stream of codes (1, 1, h, w, kept); with levels, of allocated codes (`bsq.prior.allocated`)."""
         kept = levels[-1] if levels else codes.length
         height, width = self.pixels.shape[-2:]
         info = describe(self.model, height, width, kept)
         return write_codes(codes, replace(info, levels=levels, colours=colours), self.prior)
 
-    def whole(self, codes: Codes, levels: tuple[int, ...] = (), max_bytes: int | None = None) -> bytes:
+    def with_map(self, codes: Codes, levels: tuple[int, ...] = (), max_bytes: int | None = None) -> bytes:
         """The same with its colours set right where that pays, and `max_bytes` leaves room for it."""
         if not self.colours:
             return self.plain(codes, levels)
@@ -66,7 +66,7 @@ class PictureWriter:
         if found is None:
             return alike
         chosen = allocate_digits(codes, levels, found[0])
-        shared = self.whole(chosen, levels, max_bytes)
+        shared = self.with_map(chosen, levels, max_bytes)
         # Costs are of tokens whose neighbours keep as many digits: what counts is the pictures as they come out.
         mixed = kept_digits(chosen, levels)
         uniform = torch.full_like(mixed, inspect(alike).info.kept)

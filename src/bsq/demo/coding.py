@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bsq.checkpoint.decoders import FAITHFUL
 from bsq.codec.colour_maps import colours_of, film_colours
-from bsq.codec.colours import Colours
+from bsq.codec.colours import ColourMap
 from bsq.codec.frames import decode_group, encode_groups
 from bsq.codec.info import StreamInfo
 from bsq.codec.picture import show
@@ -52,7 +52,7 @@ class Work:
     codes: Codes
     decoders: Mapping[str, Tokenizer] = field(default_factory=dict)
     found: dict[tuple[int, str], Codes] = field(default_factory=dict)
-    fitted: dict[Choice, Colours] = field(default_factory=dict)
+    fitted: dict[Choice, ColourMap] = field(default_factory=dict)
 
     def shown_by(self, choice: Choice) -> Tokenizer:
         return self.decoders.get(choice.decoder, self.model)
@@ -67,7 +67,7 @@ class Work:
             self.found[asked] = search(to_pixels(self.material.frames[0]))
         return self.found[asked]
 
-    def colours_of(self, choice: Choice) -> Colours:
+    def colours_of(self, choice: Choice) -> ColourMap:
         """How colours are set right: for the decoder that codes are searched for, or else the model's."""
         frames = self.material.frames
         asked = choice if choice.searched and not self.material.is_clip else Choice(choice.bits)
