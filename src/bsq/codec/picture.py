@@ -81,16 +81,15 @@ def compress(
         return writer.with_map(seek(most, growth_of(steps)))
     # What `bits` of every token would take may also be spent on more digits of some.
     codes = model.encode(pixels, None if allocate and max_bytes is None else most)
-    if max_bytes is None:
-        alike = writer.with_map(codes.first(most))
-    else:
+    if max_bytes is not None:
         plain = largest_within(lambda kept: writer.plain(codes.first(kept)), codes.length, max_bytes)
         if steps:
             room = max_bytes - (RECORD if colours else 0)
             found = writer.with_map(seek(*room_for_search(plain, most, room, steps)), max_bytes=max_bytes)
             if len(found) <= max_bytes:
                 return found
-        alike = writer.with_map(codes.first(inspect(plain).info.kept), max_bytes=max_bytes)
+        most = inspect(plain).info.kept
+    alike = writer.with_map(codes.first(most), max_bytes=max_bytes)
     return writer.allocated(codes, alike, max_bytes or len(alike)) if allocate else alike
 
 
