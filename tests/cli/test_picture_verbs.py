@@ -148,13 +148,15 @@ def test_a_target_is_met_from_below(run: Run) -> None:
     save_picture("a.png", picture(64, 64))
     sizes = []
     for bits in range(1, 13):
-        run("encode", "a.png", "-f", "--bits", str(bits))
+        run("encode", "a.png", "-f", "--no-colours", "--bits", str(bits))
         sizes.append(Path("a.bsq").stat().st_size)
     for target in ("--target-bpp=0.25", "--target-bytes=128"):
-        done = run("encode", "a.png", "-f", "--verify", target)
+        done = run("encode", "a.png", "-f", "--no-colours", "--verify", target)
         assert done.exit_code == 0
         assert Path("a.bsq").stat().st_size == max(size for size in sizes if size <= 128)
         assert f"{sizes.index(Path('a.bsq').stat().st_size) + 1} bits a token" in done.stderr
+        assert run("encode", "a.png", "-f", "--verify", target).exit_code == 0
+        assert sizes[0] <= Path("a.bsq").stat().st_size <= 128
     done = run("encode", "a.png", "-f", "--target-bytes", str(sizes[0] - 1))
     assert done.exit_code == 16
     assert done.stderr.startswith(f"error: a.png: cannot be coded in {sizes[0] - 1} bytes")

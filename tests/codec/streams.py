@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 import torch
 
 from bsq.codec.info import StreamInfo
-from bsq.codec.stream import write_codes
+from bsq.codec.residual import Layer, Residual
+from bsq.codec.stream import CodedStream
 from bsq.codes import Codes
 from bsq.prior.base import TOTAL_FREQUENCY, Conversation, Grid, Prior, Question
 from bsq.prior.uniform import UniformPrior
+
+SOME_LAYER = Layer(16, 8, np.arange(-5, 7).reshape(3, 2, 2))
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,11 @@ class Sample:
     codes: Codes
     info: StreamInfo
     prior: Prior
+    residual: Residual = ()
 
     @property
     def data(self) -> bytes:
-        return write_codes(self.codes, self.info, self.prior)
+        return CodedStream(self.codes, self.info, self.prior).stream(residual=self.residual)
 
 
 def describe(radices: tuple[int, ...], kept: int | None = None, **fields: object) -> StreamInfo:
@@ -85,6 +89,7 @@ def samples() -> dict[str, Sample]:
         "raw picture": sample((2,) * 9, UniformPrior()),
         "coded picture": sample((2,) * 36, kept=30, tokenizer="biscuit-s"),
         "coloured picture": sample((2,) * 12, colours=(9, -300, 0, 1, 0, -64, 7, -2, 0, 5, 90, 200)),
+        "picture with a residual": replace(sample((2,) * 12), residual=(SOME_LAYER,)),
         "levels": sample((8, 8, 5, 3, 1000), height=40, width=40),
         "video": sample((2,) * 8, **video),
         "grouped video": sample((2,) * 8, frames_per_group=2, **video),

@@ -19,7 +19,7 @@ from streams import describe, likely_codes, sample
 
 import bsq
 from bsq.codec import colour_maps as module
-from bsq.codec.colour_maps import FilmColours, colours_of, film_colours, shown_and_meant, squares, thinned
+from bsq.codec.colour_maps import FilmColours, colours_of, film_colours, look, squares, thinned
 from bsq.codec.colours import RGB, YCOCG, ColourFit, coloured
 from bsq.codec.fields import signed_varint, varint
 from bsq.codec.header import COLOURS, Header, header_body, read_header_body
@@ -96,7 +96,7 @@ def test_flat_colours_come_back_exactly(side: int, colour: tuple[int, int, int])
 @pytest.mark.parametrize("bits", [9, 36])
 def test_photographs_come_nearer_for_few_bytes(cat: np.ndarray, bits: int) -> None:
     files = [compress(cat, bits=bits, colours=right) for right in (False, True)]
-    assert len(files[0]) < len(files[1]) <= len(files[0]) + 28
+    assert len(files[0]) < len(files[1]) <= 1.12 * len(files[0]) + 28
     errors = [np.square(decompress(data).astype(float) - cat).mean() for data in files]
     assert errors[1] < errors[0]
     shown = [np.square(decompress(data, "biscuit-s:perceptual").astype(float) - cat).mean() for data in files]
@@ -106,7 +106,8 @@ def test_photographs_come_nearer_for_few_bytes(cat: np.ndarray, bits: int) -> No
 def test_no_map_where_it_does_not_pay(tiny_tokenizer: Tokenizer) -> None:
     """A picture that is what its codes show."""
     codes = tiny_tokenizer.encode(pixels_of(40, 40))
-    assert colours_of(tiny_tokenizer, codes, tiny_tokenizer.decode(codes)[:, :, 0]) == ()
+    pixels = tiny_tokenizer.decode(codes)[:, :, 0]
+    assert colours_of(look(tiny_tokenizer, codes, pixels), codes, pixels) == ()
 
 
 @pytest.mark.parametrize(("how", "levels"), [({"bits": 20}, True), ({"max_bytes": 700}, True), ({"bits": 1}, False)])
@@ -159,6 +160,7 @@ def test_squares_of_a_large_picture(
     tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, height: int, width: int
 ) -> None:
     """Shown and meant are of one place: what the picture would be if its codes were exact."""
+    monkeypatch.setattr(module, "WHOLE", 200)
     monkeypatch.setattr(module, "MOST", 200)
     monkeypatch.setattr(module, "SIDE", 8)
     ramps = torch.stack(torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"))
@@ -176,7 +178,8 @@ def test_squares_of_a_large_picture(
 
     codes = tiny_tokenizer.encode(pixels)
     monkeypatch.setattr(tiny_tokenizer, "decode", show)
-    shown, meant = shown_and_meant(tiny_tokenizer, codes, pixels, torch.full(codes.shape[:4], 12))
+    shown, meant, whole = look(tiny_tokenizer, codes, pixels, torch.full(codes.shape[:4], 12))
+    assert not whole
     assert shown.shape == meant.shape
     assert shown.shape[0] > 1
     where = {tuple(colour) for colour in pixels[0].flatten(1).T.tolist()}
@@ -191,11 +194,12 @@ def test_a_flower_before_a_grey_wall_keeps_its_colour(cat: np.ndarray, monkeypat
     """Nothing of the wall's map, which takes colour away, may reach what lies between the squares."""
     wall = np.tile(np.repeat(cat.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8), (2, 2, 1))
     wall[116:140, 142:178] = (220, 30, 40)
+    monkeypatch.setattr(module, "WHOLE", 64)
     monkeypatch.setattr(module, "MOST", 64)
     monkeypatch.setattr(module, "SIDE", 6)
     monkeypatch.setattr(module, "RIM", 1)
     codes = bsq.load("biscuit-s").encode(to_pixels(wall))
-    _, meant = shown_and_meant(bsq.load("biscuit-s"), codes, to_pixels(wall), None)
+    meant = look(bsq.load("biscuit-s"), codes, to_pixels(wall)).meant
     assert (meant[:, 0] - meant[:, 1]).abs().max() == 0, "the squares see the flower"
     assert len(inspect(compress(wall)).info.colours) == 12
     flower = decompress(compress(wall)).astype(float)[120:136, 150:170].mean(axis=(0, 1))

@@ -10,6 +10,7 @@ import pytest
 
 from bsq.prior.base import Grid
 from bsq.prior.freeze import freeze
+from bsq.prior.sparse import SparsePrior
 
 
 @dataclass(frozen=True)
@@ -102,3 +103,65 @@ def test_the_page_is_enough_to_ask_the_same(
         assert mine.bit == theirs.digit
         assert np.array_equal(mine.tokens, theirs.tokens)
         assert np.array_equal(mine.frequencies, theirs.frequencies)
+
+
+def sparse_frequencies(grid: Grid, radices: tuple[int, ...], truth: np.ndarray) -> Iterator[Asked]:
+    """The sparse prior's questions on digits `truth` (N, digits) of one frame, from the page, one token at a time."""
+    sizes, order = (truth + 1) // 2, pass_of_tokens(grid.height, grid.width, 6)
+    for digit, radix in enumerate(radices):
+        zeros = {(a, b): (29, 16, 10, 6, 3, 2)[a] for a in range(6) for b in range(3)}
+        others, ended, went_on = dict.fromkeys(zeros, 3), [4, 4], [4, 4]
+        known: set[int] = set()
+        for passed in np.unique(order):
+            whole = np.flatnonzero(order == passed)
+            for tokens in (whole[i : i + 96] for i in range(0, len(whole), 96)):
+                contexts = [sparse_context(grid, sizes, known, int(token), digit) for token in tokens]
+                rows = []
+                for context in contexts:
+                    row, spare = [1] * radix, 2**16 - radix
+                    row[0] += spare * zeros[context] // (zeros[context] + others[context])
+                    rest = spare - row[0] + 1
+                    for size in range(1, radix // 2 + 1):
+                        kind = 0 if size == 1 else 1
+                        part = rest * ended[kind] // (ended[kind] + went_on[kind]) if size < radix // 2 else rest
+                        row[2 * size - 1] += part - part // 2
+                        row[2 * size] += part // 2
+                        rest -= part
+                    rows.append(row)
+                yield Asked(tokens, digit, np.array(rows))
+                for token, context in zip(tokens, contexts, strict=True):
+                    size = int(sizes[token, digit])
+                    (others if size else zeros)[context] += 8
+                    ended[0] += 8 * (size == 1)
+                    went_on[0] += 8 * (size > 1)
+                    ended[1] += 8 * (size > 1)
+                    went_on[1] += 8 * max(0, size - 2)
+                known |= set(tokens.tolist())
+
+
+def sparse_context(grid: Grid, sizes: np.ndarray, known: set[int], token: int, digit: int) -> tuple[int, int]:
+    row, column = divmod(token, grid.width)
+    total = worth = 0
+    for down in range(-2, 3):
+        for across in range(-2, 3):
+            steps = {(0, 1): 2, (1, 1): 1, (0, 2): 1}.get((min(abs(down), abs(across)), max(abs(down), abs(across))), 0)
+            there = 0 <= row + down < grid.height and 0 <= column + across < grid.width
+            other = (row + down) * grid.width + column + across
+            if steps and there and other in known:
+                total += steps * min(int(sizes[other, digit]), 3)
+                worth += steps
+    mean = 24 * total // max(worth, 4)
+    return sum(bound <= mean for bound in (1, 4, 6, 10, 18)), min(int(sizes[token, :digit].sum()), 2)
+
+
+@pytest.mark.parametrize("radices", [(3, 3, 3), (9, 3, 255)])
+def test_the_sparse_prior_from_the_page(converse: Callable, radices: tuple[int, ...]) -> None:
+    grid, draw = Grid(1, 17, 29), np.random.default_rng(0)
+    there = draw.random((grid.tokens, 3)) < 0.2
+    digits = np.stack([draw.integers(radix, size=grid.tokens) for radix in radices], 1) * there
+    ours = converse(SparsePrior(), grid, radices, digits).questions
+    for question, asked in zip(ours, sparse_frequencies(grid, radices, digits), strict=True):
+        assert question.digit == asked.bit
+        assert question.chunk == 0
+        assert np.array_equal(question.tokens, asked.tokens)
+        assert np.array_equal(question.frequencies, asked.frequencies)

@@ -50,7 +50,7 @@ Colours = Annotated[
     bool,
     typer.Option(
         "--colours/--no-colours",
-        help="Decode what was encoded, and keep in the file, in some 14 bytes, how to set its colours right.",
+        help="Decode what was encoded, and keep in the file how to set its colours right: 14 bytes, pictures 3 %.",
     ),
 ]
 Group = Annotated[

@@ -56,6 +56,7 @@ class Facts:
     header_bytes: int
     payload_bytes: int
     framing_bytes: int
+    residual_bytes: int
     closing_bytes: int
     chunks: int
     trouble: str | None
@@ -127,6 +128,7 @@ def facts(name: str, parts: StreamParts) -> Facts:
         header_bytes=parts.header,
         payload_bytes=parts.payload,
         framing_bytes=parts.framing,
+        residual_bytes=parts.extra,
         closing_bytes=parts.closing,
         chunks=len(parts.chunks),
         trouble=None if parts.trouble is None else str(parts.trouble),
@@ -149,6 +151,8 @@ def described(one: Facts) -> str:
     }
     if one.colours:
         lines["colours"] = f"set right by the map {' '.join(map(str, one.colours))}"
+    if one.residual_bytes:
+        lines["residual"] = f"{one.residual_bytes} bytes of what larger parts lack"
     if one.trouble:
         lines["trouble"] = one.trouble
     width = max(map(len, lines))

@@ -1,6 +1,6 @@
 """Maps of colours for pictures and films. What enters: codes, and what they should show. What leaves: a map, or none.
 
-Codes are decoded for it: those of a picture whole, or squares of a large one; of a film the first groups, then some.
+Codes are decoded for it: those of a picture whole, or squares of a huge one; of a film the first groups, then some.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from bsq.codes import Codes
 from bsq.data.pictures import to_pixels
 from bsq.tokenizer import Tokenizer
 
+WHOLE = 65_536
+"""Tokens of a grid that is decoded whole, at most."""
 SIDE, MOST, RIM = 32, 16_384, 4
-"""Tokens of a side of the squares that a map is fitted to, of all of them, where the grid has more, and of their rims,
-which lack their surroundings and do not count.
+"""Tokens of a side of the squares that a map is fitted to in place of it, of all of them, and of their rims, which lack
+their surroundings and do not count.
 """
 FIRST, EVERY, LONGEST = 2, 8, 64
 """So many groups of a film are decoded, then one of so many; of each so many frames at most."""
@@ -30,25 +33,32 @@ THIN = 1 << 16
 """At most about so many pixels of a frame are looked at."""
 
 
-@torch.no_grad()
-def colours_of(model: Tokenizer, codes: Codes, pixels: Tensor, kept: Tensor | None = None) -> ColourMap:
+class Seen(NamedTuple):
+    """Parts (B, 3, 1, …) of what a picture's codes show, and of the picture: all of it, or squares all over."""
+
+    shown: Tensor
+    meant: Tensor
+    whole: bool
+
+
+def colours_of(seen: Seen, codes: Codes, pixels: Tensor) -> ColourMap:
     """The map that brings what a picture's codes show nearest to its pixels (1, 3, H, W) in [−1, 1], none where it does
-    not pay. `kept` as `Tokenizer.decode` takes it.
+    not pay.
     """
     fit = ColourFit()
-    shown, meant = shown_and_meant(model, codes, pixels, kept)
-    fit.add(shown, meant)
-    if meant.numel() < pixels.numel():
-        every = max(1, int((pixels.numel() / meant.numel()) ** 0.5))
+    fit.add(seen.shown, seen.meant)
+    if not seen.whole:
+        every = max(1, int((pixels.numel() / seen.meant.numel()) ** 0.5))
         fit.see(pixels[..., ::every, ::every])
     return fit.colours(codes.shape[2] * codes.shape[3] * codes.bits_per_code)
 
 
-def shown_and_meant(model: Tokenizer, codes: Codes, pixels: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Parts (B, 3, 1, …) of what the codes show, and of the picture: all of it, or of a large one squares all over."""
+@torch.no_grad()
+def look(model: Tokenizer, codes: Codes, pixels: Tensor, kept: Tensor | None = None) -> Seen:
+    """What codes show of a picture (1, 3, H, W); `kept` as `Tokenizer.decode` takes it."""
     patch, (height, width) = model.patch, pixels.shape[-2:]
-    if codes.shape[2] * codes.shape[3] <= MOST:
-        return model.decode(codes, (height, width), kept), pixels[:, :, None]
+    if codes.shape[2] * codes.shape[3] <= WHOLE:
+        return Seen(model.decode(codes, (height, width), kept), pixels[:, :, None], True)
     inside = max(1, height // patch), max(1, width // patch)  # tokens that are not partly padding
     places = list(squares(*inside, model.grid(1, 1)))
     digits = torch.cat([codes.digits[:, :, rows, columns] for rows, columns in places])
@@ -60,7 +70,7 @@ def shown_and_meant(model: Tokenizer, codes: Codes, pixels: Tensor, kept: Tensor
     ]
     shown = model.decode(Codes(digits, codes.radices), size, counts)
     down, across = (slice(rim := min(RIM * patch, side // 4), side - rim) for side in size)
-    return shown[..., down, across], torch.cat(meant)[:, :, None, down, across]
+    return Seen(shown[..., down, across], torch.cat(meant)[:, :, None, down, across], False)
 
 
 def squares(rows: int, columns: int, least: tuple[int, int]) -> Iterator[tuple[slice, slice]]:

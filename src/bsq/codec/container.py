@@ -16,6 +16,7 @@ from bsq.codec.framing import (
     CLOSING_TAG,
     CRC_BYTES,
     DIGEST_BYTES,
+    EXTRA,
     Chunk,
     Form,
     Place,
@@ -41,9 +42,9 @@ MAJOR = 2
 MAX_HEADER_BYTES = 4096
 
 
-def minor_of(info: StreamInfo) -> int:
-    """The least minor version that has all that the stream uses."""
-    return 2 if info.colours else 1 if info.levels else 0
+def minor_of(info: StreamInfo, extra: bool = False) -> int:
+    """The least minor version that has all that the stream uses; `extra`: a chunk besides those of digits."""
+    return 3 if extra else 2 if info.colours else 1 if info.levels else 0
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Container:
 
     header_bytes  magic, version, header and checksum
     chunks        of each group those up to its first trouble; the last of them may be a beginning only
+    residual      the payload of the chunk of that number, None without one
     digest        8 bytes, None if the stream ends before them
     trouble       the first: truncation, damage, or a newer version's chunk; None in a sound stream
     """
@@ -60,6 +62,7 @@ class Container:
     header: Header
     header_bytes: int
     chunks: tuple[Chunk, ...]
+    residual: bytes | None
     digest: bytes | None
     trouble: StreamError | None
 
@@ -67,9 +70,10 @@ class Container:
 class ContainerWriter:
     """Writes a stream into a binary file: the header, then group after group, chunk after chunk, then the digest."""
 
-    def __init__(self, header: Header, file: BinaryIO) -> None:
+    def __init__(self, header: Header, file: BinaryIO, extra: bool = False) -> None:
+        """`extra`: whether `add_extra` is going to be called."""
         body = header_body(header)
-        head = MAGIC + bytes([MAJOR, minor_of(header.info)]) + varint(len(body)) + body
+        head = MAGIC + bytes([MAJOR, minor_of(header.info, extra)]) + varint(len(body)) + body
         assert len(body) <= MAX_HEADER_BYTES
         self._crc, self._file = crc32c(head), file
         file.write(head + little_endian(self._crc))
@@ -81,7 +85,14 @@ class ContainerWriter:
 
     def add(self, form: Form, steps: int, payload: bytes) -> None:
         """Append a chunk that covers so many steps of the prior."""
-        head = varint(steps << 2 | form.value) + varint(len(payload))
+        self._append(steps << 2 | form.value, payload)
+
+    def add_extra(self, number: int, payload: bytes) -> None:
+        """Append a chunk, of what that number says, which a reader may skip."""
+        self._append(number << 2 | EXTRA, payload)
+
+    def _append(self, tag: int, payload: bytes) -> None:
+        head = varint(tag) + varint(len(payload))
         self._file.write(head)
         crc = first_crc(self._crc, self._place, head)
         for block in blocks(len(payload)):
@@ -106,7 +117,7 @@ def read_container(data: bytes, limits: Limits) -> Container:
     check_limits(head.header.info, limits)
     walk = ChunkWalk(fields, head.crc, head.header.info.group_count)
     chunks = tuple(walk)
-    return Container(head.minor, head.header, head.size, chunks, walk.digest, walk.trouble)
+    return Container(head.minor, head.header, head.size, chunks, walk.residual, walk.digest, walk.trouble)
 
 
 class Head(NamedTuple):

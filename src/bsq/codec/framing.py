@@ -19,6 +19,7 @@ DIGEST_BYTES = 8
 FIRST_BLOCK, GROWTH = 128, 4  # bytes of payload before the first check; how many times as many before each next one
 EXTRA, CONTROL = 2, 3  # kinds of chunks besides the two forms of digits
 CLOSING_TAG = 0 << 2 | CONTROL
+RESIDUAL = 1  # number of the extra chunk with what a picture lacks
 
 
 class Form(Enum):

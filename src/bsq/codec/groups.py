@@ -7,13 +7,12 @@ in a file without a name until it knows, and then writes the stream from its fir
 from __future__ import annotations
 
 import hashlib
-import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, cast
 
 import numpy as np
 import torch
@@ -22,46 +21,17 @@ from bsq.codec.colours import ColourMap
 from bsq.codec.container import ContainerWriter, read_head
 from bsq.codec.conversation import Table, mismatch, read_group, write_group
 from bsq.codec.fields import FieldReader, FileBytes
-from bsq.codec.framing import DIGEST_BYTES, Chunk, Form
+from bsq.codec.framing import DIGEST_BYTES, Chunk
 from bsq.codec.header import Header
 from bsq.codec.info import Limits, StreamInfo, check_info, check_limits
 from bsq.codec.stream import DecodedStream
+from bsq.codec.waiting import WaitingChunks
 from bsq.codec.walk import ChunkWalk
 from bsq.codes import Codes
 from bsq.errors import CodesError, DamagedStreamError, StreamError
 from bsq.prior.base import Prior
 
 IN_MEMORY = 1 << 20  # bytes of chunks; more go to a file
-RECORD = struct.Struct("<BQQ")  # form, steps and length of a chunk that waits
-GROUP = 255  # in place of a form: a group begins
-
-
-class WaitingChunks:
-    """Chunks that wait for their stream's header; `size` is what they take. To be closed after use."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self.size = 0
-        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=None if folder is None else str(folder))  # noqa: SIM115
-
-    def begin_group(self) -> None:
-        self._file.write(RECORD.pack(GROUP, 0, 0))
-
-    def add(self, form: Form, steps: int, payload: bytes) -> None:
-        self.size += RECORD.size + len(payload)
-        self._file.write(RECORD.pack(form.value, steps, len(payload)) + payload)
-
-    def move_to(self, writer: ContainerWriter) -> None:
-        """All of them, in order."""
-        self._file.seek(0)
-        while record := self._file.read(RECORD.size):
-            form, steps, length = RECORD.unpack(record)
-            if form == GROUP:
-                writer.begin_group()
-            else:
-                writer.add(Form(form), steps, self._file.read(length))
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class GroupWriter:
@@ -80,7 +50,7 @@ class GroupWriter:
         self._info = info
         self._digest = hashlib.sha256()
         self._frames = 0
-        self._waiting = [(prior, WaitingChunks(folder)) for prior in priors]
+        self._waiting = [(prior, WaitingChunks(temporary_file(folder))) for prior in priors]
 
     def __enter__(self) -> Self:
         return self
@@ -179,9 +149,15 @@ class GroupReader:
             torch.from_numpy(table.known).reshape(shape),
             None,
             replace(self.header, info=info),
+            (),
             sum(len(chunk.payload) - chunk.checked for chunk in chunks),
             None if whole else DamagedStreamError("the chunks do not fit the digits"),
         )
+
+
+def temporary_file(folder: Path | None) -> BinaryIO:
+    """A file without a name, in memory as long as it is small."""
+    return cast(BinaryIO, tempfile.SpooledTemporaryFile(IN_MEMORY, dir=None if folder is None else str(folder)))
 
 
 def numbered(chunks: Iterable[Chunk], first: int, last: int) -> Iterator[tuple[int, list[Chunk]]]:

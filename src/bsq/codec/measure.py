@@ -21,6 +21,7 @@ class StreamParts:
     header    with magic, version and checksum
     payload   of the chunks: the coded digits, as far as they are there
     framing   tags, lengths and checksums of the chunks
+    extra     chunks that are no digits: what a picture lacks (`bsq.codec.residual`)
     closing   end mark and digest
     raw_bits  what the digits would take uncoded, those that levels leave out among them
     """
@@ -33,6 +34,7 @@ class StreamParts:
     header: int
     payload: int
     framing: int
+    extra: int
     closing: int
     raw_bits: int
     chunks: tuple[Chunk, ...] = field(repr=False)
@@ -41,7 +43,7 @@ class StreamParts:
     @property
     def overhead(self) -> int:
         """Bytes that are no coded digits."""
-        return self.header + self.framing + self.closing
+        return self.header + self.framing + self.extra + self.closing
 
 
 def inspect(data: bytes, limits: Limits | None = None) -> StreamParts:
@@ -90,6 +92,7 @@ def measure(head: Head, chunks: tuple[Chunk, ...], payload: int, walk: ChunkWalk
         header=head.size,
         payload=payload,
         framing=sum(chunk.framed for chunk in chunks) - payload,
+        extra=walk.extra,
         closing=0 if walk.digest is None else 1 + DIGEST_BYTES,
         raw_bits=header.info.grid.tokens * sum(map(digit_bits, header.info.coded_radices)),
         chunks=chunks,

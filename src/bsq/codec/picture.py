@@ -5,7 +5,7 @@ The header carries the picture's own size, so that the padding to whole patches 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from bsq.codec.colours import RECORD, coloured
 from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
+from bsq.codec.residual import Residual, with_residual
 from bsq.codec.search import Search, Told, check_search, growth_of
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, prior_called, priors_for
 from bsq.codec.stream import choose_prior, read_available, read_codes
 from bsq.codec.writer import PictureWriter
 from bsq.codes import Codes
 from bsq.data.pictures import Source, open_picture, to_pixels, to_uint8
-from bsq.errors import LimitError, MediaError, SettingsError
+from bsq.errors import MediaError, SettingsError
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
 
@@ -57,8 +58,8 @@ def compress(
             picture's file is at most 5 % larger (2 % from 10 steps on); where `max_bytes` took digits away, as large
             as that at most. In many steps only a learned prior steers towards fewer bits.
         told: is told what share of the search is done.
-        colours: decode the codes and keep in the header how to set their colours right, where it pays (some 14 bytes;
-            `bsq.codec.colours`).
+        colours: decode the codes and keep how to set right what they show, where it pays: its colours all over (some
+            14 bytes; `bsq.codec.colours`), and what larger parts lack (some 3 %; `bsq.codec.residual`).
 
     Raises:
         MediaError, LimitError: the picture, or not even one digit of each code fits into `max_bytes`; or a search needs
@@ -78,18 +79,18 @@ def compress(
         return Search(model, writer.prior, kept, steps, told)(pixels, growth)
 
     if steps and max_bytes is None:
-        return writer.with_map(seek(most, growth_of(steps)))
+        return writer.set_right(seek(most, growth_of(steps)))
     # What `bits` of every token would take may also be spent on more digits of some.
     codes = model.encode(pixels, None if allocate and max_bytes is None else most)
-    if max_bytes is not None:
-        plain = largest_within(lambda kept: writer.plain(codes.first(kept)), codes.length, max_bytes)
+    if max_bytes is None:
+        alike = writer.set_right(codes.first(most))
+    else:
         if steps:
-            room = max_bytes - (RECORD if colours else 0)
-            found = writer.with_map(seek(*room_for_search(plain, most, room, steps)), max_bytes=max_bytes)
+            plain, room = writer.largest(codes, max_bytes), max_bytes - (RECORD if colours else 0)
+            found = writer.set_right(seek(*room_for_search(plain, most, room, steps)), max_bytes)
             if len(found) <= max_bytes:
                 return found
-        most = inspect(plain).info.kept
-    alike = writer.with_map(codes.first(most), max_bytes=max_bytes)
+        alike = writer.within(codes, max_bytes)
     return writer.allocated(codes, alike, max_bytes or len(alike)) if allocate else alike
 
 
@@ -108,28 +109,6 @@ def room_for_search(stream: bytes, most: int, max_bytes: int, steps: int) -> tup
     parts = inspect(stream)
     room = (max_bytes - parts.overhead - SLACK) / max(1, parts.payload)
     return parts.info.kept, room if parts.info.kept < most else min(room, growth_of(steps))
-
-
-def largest_within(write: Callable[[int], bytes], most: int, max_bytes: int) -> bytes:
-    """What `write` gives for the most digits, 1 … `most`, that fit into `max_bytes`; more digits make more bytes.
-
-    Raises LimitError if one digit is too much.
-    """
-    best = write(1)
-    if len(best) > max_bytes:
-        raise LimitError(
-            f"cannot be coded in {max_bytes} bytes: the smallest stream, 1 bit of each code, takes {len(best)}; "
-            "allow so many, or scale the picture down"
-        )
-    fits, over = 1, most + 1
-    while over - fits > 1:
-        middle = (fits + over) // 2
-        data = write(middle)
-        if len(data) <= max_bytes:
-            fits, best = middle, data
-        else:
-            over = middle
-    return best
 
 
 def decompress(
@@ -154,7 +133,7 @@ def decompress(
     """
     model = _model_of(data, tokenizer, device, limits)
     stream = read_codes(data, (*priors, *priors_for(model)), limits)
-    return show(model, stream.info, stream.codes, stream.kept)
+    return show(model, stream.info, stream.codes, stream.kept, stream.residual)
 
 
 @dataclass(frozen=True)
@@ -180,15 +159,15 @@ def recover(
     priors = priors_for(model)
     stream = read_available(data, priors, limits)
     if stream.trouble is None:
-        return Recovered(show(model, stream.info, stream.codes, stream.kept), None)
+        return Recovered(show(model, stream.info, stream.codes, stream.kept, stream.residual), None)
     partial = complete(stream, choose_prior(stream.header, priors), way)
     picture = show(model, stream.info, partial.codes, partial.kept)
     return Recovered(picture, tell_missing(stream, len(data)))
 
 
-def show(model: Tokenizer, info: StreamInfo, codes: Codes, kept: Tensor | None) -> np.ndarray:
+def show(model: Tokenizer, info: StreamInfo, codes: Codes, kept: Tensor | None, residual: Residual = ()) -> np.ndarray:
     """The picture uint8 (H, W, 3) of a stream's codes; `kept` as `Tokenizer.decode` takes it."""
-    return to_uint8(coloured(model.decode(codes, info.size, kept), info.colours))
+    return to_uint8(with_residual(coloured(model.decode(codes, info.size, kept), info.colours), residual))
 
 
 def _model_of(data: bytes, tokenizer: Tokenizer | str | Path | None, device: str, limits: Limits | None) -> Tokenizer:

@@ -9,18 +9,22 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bsq.codec.colours import ColourMap
 from bsq.codec.container import Container, ContainerWriter, read_container
 from bsq.codec.conversation import Table, mismatch, read_group, write_group
-from bsq.codec.framing import DIGEST_BYTES
+from bsq.codec.framing import DIGEST_BYTES, RESIDUAL
 from bsq.codec.header import Header
 from bsq.codec.info import Limits, StreamInfo, check_info
+from bsq.codec.residual import Residual
+from bsq.codec.residual_bytes import read_residual, residual_bytes
+from bsq.codec.waiting import WaitingChunks
 from bsq.codes import Codes
 from bsq.errors import CodesError, DamagedStreamError, StreamError, WrongModelError
 from bsq.prior.allocated import AllocatedPrior, kept_digits
@@ -36,6 +40,7 @@ class DecodedStream:
     known      (T, h, w, kept) bool: the digits that the stream gave
     kept       (1, T, h, w) int64, how many digits each token keeps, 0 where the stream did not come to say so; None:
                all tokens keep all of them
+    residual   what its pixels lack, () where it does not say, or digits are missing
     unchecked  bytes behind the last checksum of a stream that was cut, and used: right unless they were changed, too
     trouble    why digits or the closing digest are missing; None if the stream is whole
     """
@@ -44,6 +49,7 @@ class DecodedStream:
     known: Tensor
     kept: Tensor | None
     header: Header
+    residual: Residual
     unchecked: int
     trouble: StreamError | None
 
@@ -70,15 +76,35 @@ def write_codes(codes: Codes, info: StreamInfo, prior: Prior) -> bytes:
 
     Raises CodesError where the codes do not fit the description, or the description contradicts itself.
     """
-    check_info(info, CodesError)
-    _check_codes(codes, info)
-    header = Header(info, prior.name, bytes(prior.identity), prior.portable)
-    file = io.BytesIO()
-    writer = ContainerWriter(header, file)
-    for group in split_groups(codes, info):
-        write_group(group, fitting(prior, info), writer)
-    writer.finish(closing_digest(codes, info))
-    return file.getvalue()
+    return CodedStream(codes, info, prior).stream()
+
+
+class CodedStream:
+    """Codes, coded once; then written as streams whose pixels are set right in one way or another."""
+
+    def __init__(self, codes: Codes, info: StreamInfo, prior: Prior) -> None:
+        """Arguments and errors as `write_codes`."""
+        check_info(info, CodesError)
+        _check_codes(codes, info)
+        self._header = Header(info, prior.name, bytes(prior.identity), prior.portable)
+        self._digest = closing_digest(codes, info)
+        self._chunks = WaitingChunks(io.BytesIO())
+        for group in split_groups(codes, info):
+            write_group(group, fitting(prior, info), self._chunks)
+
+    def stream(self, colours: ColourMap | None = None, residual: Residual = ()) -> bytes:
+        """The stream with that map of colours, the description's where None is given, and that residual."""
+        info = self._header.info
+        header = replace(self._header, info=info if colours is None else replace(info, colours=colours))
+        check_info(header.info, CodesError)
+        lacking = residual_bytes(residual)
+        file = io.BytesIO()
+        writer = ContainerWriter(header, file, extra=bool(lacking))
+        self._chunks.move_to(writer)
+        if lacking:
+            writer.add_extra(RESIDUAL, lacking)
+        writer.finish(self._digest)
+        return file.getvalue()
 
 
 def read_codes(data: bytes, priors: Sequence[Prior] = (), limits: Limits | None = None) -> DecodedStream:
@@ -191,11 +217,14 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
     known, kept = torch.from_numpy(table.known).reshape(shape), None
     if info.levels:
         kept = kept_digits(codes, info.levels) * known[None, ..., -1]
+    of_picture = whole and container.residual is not None and info.kind == "picture"
+    residual = read_residual(container.residual or b"", info) if of_picture else ()
     return DecodedStream(
         codes if not info.levels else codes.first(info.kept),
         known[..., : info.kept],
         kept,
         container.header,
+        residual,
         unchecked,
         container.trouble,
     )

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from bsq.checkpoint.decoders import FAITHFUL
-from bsq.codec.colour_maps import colours_of, film_colours
-from bsq.codec.colours import ColourMap
+from bsq.codec.colour_maps import film_colours
+from bsq.codec.container import read_container
 from bsq.codec.frames import decode_group, encode_groups
-from bsq.codec.info import StreamInfo
+from bsq.codec.info import Limits
 from bsq.codec.picture import show
+from bsq.codec.residual_bytes import read_residual
 from bsq.codec.search import Search
 from bsq.codec.shelf import priors_for, usual_group
 from bsq.codec.stream import split_groups, write_codes
-from bsq.codec.writer import describe
+from bsq.codec.writer import PictureWriter, describe
 from bsq.codes import Codes
 from bsq.data.pictures import to_pixels
 from bsq.demo.material import Material
@@ -52,10 +53,14 @@ class Work:
     codes: Codes
     decoders: Mapping[str, Tokenizer] = field(default_factory=dict)
     found: dict[tuple[int, str], Codes] = field(default_factory=dict)
-    fitted: dict[Choice, ColourMap] = field(default_factory=dict)
+    files: dict[Choice, Coded] = field(default_factory=dict)
 
     def shown_by(self, choice: Choice) -> Tokenizer:
         return self.decoders.get(choice.decoder, self.model)
+
+    def file_for(self, choice: Choice) -> Choice:
+        """What a file is made for: the decoder that its codes are searched for, or else the model's own."""
+        return choice if choice.searched and not self.material.is_clip else Choice(choice.bits)
 
     def codes_of(self, choice: Choice) -> Codes:
         """The encoder's, or what a search finds for the decoder that shows them; of a clip always the encoder's."""
@@ -66,19 +71,6 @@ class Work:
             search = Search(self.shown_by(choice), priors_for(self.model)[0], choice.bits, STEPS)
             self.found[asked] = search(to_pixels(self.material.frames[0]))
         return self.found[asked]
-
-    def colours_of(self, choice: Choice) -> ColourMap:
-        """How colours are set right: for the decoder that codes are searched for, or else the model's."""
-        frames = self.material.frames
-        asked = choice if choice.searched and not self.material.is_clip else Choice(choice.bits)
-        if asked not in self.fitted:
-            codes = self.codes_of(asked)
-            if self.material.is_clip:
-                self.fitted[asked] = film_colours(self.model, split_groups(codes, format_of(self, choice.bits)), frames)
-            else:
-                model = self.shown_by(asked) if asked.searched else self.model
-                self.fitted[asked] = colours_of(model, codes, to_pixels(frames[0]))
-        return self.fitted[asked]
 
     def digits_of(self, choice: Choice) -> Tensor:
         """All digits (1, T, h, w, L): those of the choice, and behind them the encoder's, which no file has."""
@@ -105,36 +97,47 @@ def begin(material: Material, model: Tokenizer, decoders: Mapping[str, Tokenizer
 
 def code(work: Work, choice: Choice) -> Coded:
     """The file that `bsq encode` writes: `--bits`, and `--search` where it is asked for."""
-    meter = Meter(priors_for(work.model)[0])
-    stream = write_codes(work.codes_of(choice), info_of(work, choice), meter)
-    return Coded(choice, stream, np.concatenate(meter.costs))
+    asked = work.file_for(choice)
+    if asked not in work.files:
+        meter = Meter(priors_for(work.model)[0])
+        stream = code_clip(work, asked, meter) if work.material.is_clip else code_picture(work, asked, meter)
+        work.files[asked] = Coded(asked, stream, np.concatenate(meter.costs))
+    return replace(work.files[asked], choice=choice)
+
+
+def code_picture(work: Work, choice: Choice, prior: Prior) -> bytes:
+    """The stream of a picture, set right for the decoder that the file is made for."""
+    model = work.shown_by(choice) if choice.searched else work.model
+    return PictureWriter(model, prior, to_pixels(work.material.frames[0])).set_right(work.codes_of(choice))
+
+
+def code_clip(work: Work, choice: Choice, prior: Prior) -> bytes:
+    """The stream of a clip."""
+    material, codes, group = work.material, work.codes_of(choice), usual_group(work.model)
+    info = replace(
+        describe(work.model, *material.size, choice.bits),
+        frames=len(material.frames),
+        frame_rate=material.rate,
+        frames_per_group=group if group < len(material.frames) else None,
+    )
+    colours = film_colours(work.model, split_groups(codes, info), material.frames)
+    return write_codes(codes, replace(info, colours=colours), prior)
 
 
 def reconstruct(work: Work, choice: Choice) -> tuple[np.ndarray, ...]:
     """What that file decodes to: frames uint8 (H, W, 3)."""
-    codes, model, info = work.codes_of(choice), work.shown_by(choice), info_of(work, choice)
+    codes, model, there = (
+        work.codes_of(choice),
+        work.shown_by(choice),
+        read_container(code(work, choice).stream, Limits()),
+    )
+    info = there.header.info
     if not work.material.is_clip:
-        return (show(model, info, codes, None),)
+        return (show(model, info, codes, None, read_residual(there.residual or b"", info)),)
     return tuple(
         frame
         for group in split_groups(codes, info)
         for frame in decode_group(group, model, info.size, range(group.shape[1]), info.colours)
-    )
-
-
-def info_of(work: Work, choice: Choice) -> StreamInfo:
-    """What the stream's header says."""
-    return replace(format_of(work, choice.bits), colours=work.colours_of(choice))
-
-
-def format_of(work: Work, bits: int) -> StreamInfo:
-    """What it says whatever the codes are."""
-    picture, frames = describe(work.model, *work.material.size, bits), len(work.material.frames)
-    if not work.material.is_clip:
-        return picture
-    group = usual_group(work.model)
-    return replace(
-        picture, frames=frames, frame_rate=work.material.rate, frames_per_group=group if group < frames else None
     )
 
 

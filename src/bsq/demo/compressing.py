@@ -126,7 +126,7 @@ class Handlers:
     def show(
         self, session: Session | None, bits: float, searched: bool, decoder: str | None
     ) -> Iterator[tuple[Any, ...]]:
-        """A session as it is asked for: the reconstruction first, then the file, then its scores and drawings."""
+        """A session as it is asked for: the reconstruction first, then the file and drawings, then its scores."""
         gr = import_gradio()
         if session is None:
             yield (gr.skip(),) * 10

@@ -17,9 +17,8 @@ import numpy as np
 
 from bsq.prior.base import Conversation, Grid, Question
 from bsq.prior.layout import code_bits, make_layout, split_frequencies
-from bsq.prior.passes import quincunx_passes
+from bsq.prior.places import NEIGHBOURS, PASSES, Places
 
-PASSES = 6
 BATCH = 192
 CHUNK_DIGITS = 9
 LARGEST_TREE = 16  # digits of larger radix are counted, not split into binary digits
@@ -27,10 +26,6 @@ STRETCH_MAX = 2047
 ONE = 1 << 16  # weights and probabilities are in 1/65536
 MIXER_RATE, LINEAR_RATE = 10, 5  # right shifts: larger learns slower
 RECENT_DIGITS = 6
-NEAR = ((-1, 0), (0, -1), (0, 1), (1, 0))
-DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
-FAR = ((-2, 0), (0, -2), (0, 2), (2, 0))
-NEIGHBOURS = len(NEAR) + len(DIAGONAL) + len(FAR) + 1  # the last is the same place in the frame before
 TABLE_SIZES = (3**5, 1 << RECENT_DIGITS, 33 * 3, 9**3)
 OPINIONS = len(TABLE_SIZES) + 2
 
@@ -66,31 +61,6 @@ class AdaptivePrior:
                     look = looks[i].after(bits[:, :i])
                     mixer.learn(model, look, mixer.opinions(model, look) if i else root, bits[:, i])
             mixer.keep(models[0])
-
-
-class Places:
-    """The tokens of a grid in the order they are coded, and their neighbours."""
-
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
-        frame, row, column = np.indices((grid.frames, grid.height, grid.width)).reshape(3, -1, 1)
-        rows = row + np.array([dy for dy, _ in NEAR + DIAGONAL + FAR])
-        columns = column + np.array([dx for _, dx in NEAR + DIAGONAL + FAR])
-        inside = (rows >= 0) & (rows < grid.height) & (columns >= 0) & (columns < grid.width)
-        around = np.where(inside, (frame * grid.height + rows) * grid.width + columns, grid.tokens)
-        before = ((frame - 1) * grid.height + row) * grid.width + column
-        # (N, 13) flat indices; N stands for a neighbour that is not there.
-        self.neighbours = np.concatenate([around, np.where(frame > 0, before, grid.tokens)], axis=1)
-
-    def batches(self, size: int) -> list[np.ndarray]:
-        """Tokens in the order of coding, in batches that lie within one pass of one frame."""
-        picture = Grid(1, self.grid.height, self.grid.width)
-        return [
-            tokens[i : i + size] + frame * picture.tokens
-            for frame in range(self.grid.frames)
-            for tokens in quincunx_passes(picture, PASSES)
-            for i in range(0, len(tokens), size)
-        ]
 
 
 @dataclass(frozen=True)

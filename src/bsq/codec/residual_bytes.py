@@ -1,0 +1,86 @@
+"""A residual as bytes. What enters: its layers, or the payload of a stream's chunk. What leaves: the other.
+
+The values of a layer are digits of small signed numbers, and are coded as codes are (`bsq.codec.conversation`), with a
+prior of their own; docs/format.md has the layout.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bsq.codec.conversation import Table, read_group, write_group
+from bsq.codec.fields import FieldReader, varint
+from bsq.codec.framing import Chunk, Form
+from bsq.codec.info import StreamInfo
+from bsq.codec.residual import LARGEST_VALUE, Layer, Residual
+from bsq.codes import Codes
+from bsq.errors import DamagedStreamError, TruncatedStreamError
+from bsq.prior.base import Grid
+from bsq.prior.sparse import SparsePrior
+
+MAX_LAYERS, MAX_STEP = 8, 255
+SPACINGS = range(16, 4097)
+
+
+def residual_bytes(residual: Residual) -> bytes:
+    """The layers one after another, those of zeros left out; mirror of `read_residual`."""
+    parts = []
+    for layer in residual:
+        largest = int(np.abs(layer.values).max())
+        if not largest:
+            continue
+        digits = np.where(layer.values > 0, 2 * layer.values - 1, -2 * layer.values).astype(np.uint8)
+        coded = OneChunk()
+        codes = Codes(torch.from_numpy(np.moveaxis(digits, 0, -1).copy())[None, None], (2 * largest + 1,) * 3)
+        write_group(codes, SparsePrior(), coded)
+        head = varint(layer.spacing), varint(layer.step), varint(largest)
+        parts += [*head, varint(len(coded.payload) << 1 | coded.form.value), coded.payload]
+    return b"".join(parts)
+
+
+def read_residual(payload: bytes, info: StreamInfo) -> Residual:
+    """The layers of a picture that `info` describes. Raises DamagedStreamError."""
+    fields, layers = FieldReader(payload), list[Layer]()
+    try:
+        while fields.left:
+            if len(layers) == MAX_LAYERS:
+                raise DamagedStreamError(f"a residual has at most {MAX_LAYERS} layers")
+            layers.append(read_layer(fields, info))
+    except TruncatedStreamError as error:
+        raise DamagedStreamError("a residual's layers are longer than its chunk") from error
+    return tuple(layers)
+
+
+def read_layer(fields: FieldReader, info: StreamInfo) -> Layer:
+    """The next layer."""
+    spacing, step, largest, tag = (fields.varint() for _ in range(4))
+    if spacing not in SPACINGS or not 1 <= step <= MAX_STEP or not 1 <= largest <= LARGEST_VALUE:
+        raise DamagedStreamError(
+            f"a layer of a residual must have {SPACINGS.start} to {SPACINGS.stop - 1} pixels from node to node, steps "
+            f"of 1 to {MAX_STEP} levels and values up to ±{LARGEST_VALUE}; got {spacing}, {step}, {largest}"
+        )
+    coded = fields.take(tag >> 1)
+    grid = Grid(1, -(-info.height // spacing), -(-info.width // spacing))
+    digits = np.zeros((grid.tokens, 3), np.uint8)
+    chunk = Chunk(Form(tag & 1), 1, coded, 0, len(coded), len(coded), 0)
+    table = Table(digits, np.zeros(digits.shape, bool))
+    if not read_group(table, SparsePrior(), grid, (2 * largest + 1,) * 3, [chunk]):
+        raise DamagedStreamError("a layer of a residual is too short for its values")
+    sizes = (digits.astype(np.int64) + 1) // 2
+    values = np.where(digits % 2 == 1, sizes, -sizes)
+    return Layer(spacing, step, np.moveaxis(values.reshape(grid.height, grid.width, 3), -1, 0).copy())
+
+
+class OneChunk:
+    """Keeps the one chunk that a conversation without further steps makes."""
+
+    form: Form
+    payload: bytes
+
+    def begin_group(self) -> None:
+        """There is one group."""
+
+    def add(self, form: Form, steps: int, payload: bytes) -> None:
+        assert steps == 1
+        self.form, self.payload = form, payload
