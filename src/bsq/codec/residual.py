@@ -25,8 +25,10 @@ LARGEST_VALUE = 127
 COARSE, COARSE_STEP = 64, 2
 FINE, FINE_STEPS = 16, (4, 6, 8, 12, 16)
 """Pixels from node to node of the two layers, and their steps in levels: of the fine one that which pays best."""
-ROUNDS_UP = 0.35
+ROUNDS_UP = 0.25
 """A value is rounded to the step below unless it is nearer than this share of a step to the one above."""
+PRICE = 1.5
+"""What a share of the bytes counts beside the same share of the error."""
 RIDGE = 0.02
 """Share of the pixels of a node that is added to the diagonal of least squares: nodes at the rim may have few."""
 
@@ -120,8 +122,8 @@ class LayerFit:
 
 
 def fit_residual(shown: Tensor, meant: Tensor, measure: Callable[[Residual], int], most: int | None = None) -> Residual:
-    """The layers that pay best for a picture of which (1, 3, H, W) is shown and meant, perhaps none: a share of the
-    error for the same share of the stream's bytes. `measure`: bytes of the stream with a residual, `most` of them.
+    """The layers that pay best for a picture of which (1, 3, H, W) is shown and meant, perhaps none. `measure`: bytes
+    of the stream with a residual, `most` of them.
     """
     missing = torch.einsum("oc,chw->ohw", YCOCG.float(), (meant - shown)[0].cpu())
     error = weigh(missing.square().sum((1, 2)))
@@ -154,5 +156,5 @@ def weigh(squares: Tensor) -> float:
 
 
 def costs(error: float, size: int) -> float:
-    """Equal where a share of the error was taken away for the same share of bytes; 10⁻¹² is no error at all."""
-    return math.log(max(error, 1e-12)) + math.log(size)
+    """Error and bytes as one number; 10⁻¹² is no error at all."""
+    return math.log(max(error, 1e-12)) + PRICE * math.log(size)
