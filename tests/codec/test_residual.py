@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import describe, likely_codes
 
+import bsq
 from bsq.codec import colour_maps, residual_bytes
 from bsq.codec.container import ContainerWriter
 from bsq.codec.fields import varint
@@ -162,6 +164,25 @@ def test_a_target_leaves_room_where_that_is_nearer(cat: np.ndarray) -> None:
 def test_huge_pictures_have_none(cat: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(colour_maps, "WHOLE", 100)
     assert inspect(compress(cat)).extra == 0
+
+
+def test_very_long_pictures_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grid of nodes of a panorama 500,000 pixels long would not fit into memory."""
+    meant = with_residual(torch.zeros(1, 3, 20, 200), (drawn(20, 200, 64, 40),))
+    monkeypatch.setattr("bsq.codec.residual.LONGEST_SIDE", 199)
+    assert fit_residual(torch.zeros_like(meant), meant, lambda residual: 5000) == ()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_models_of_other_precision(dtype: torch.dtype) -> None:
+    part = np.array([[[255, 0, 0], [0, 0, 255]], [[0, 255, 0], [255, 255, 0]]], np.uint8).repeat(48, 0).repeat(48, 1)
+    model = copy.deepcopy(bsq.load("biscuit-s")).to(dtype)
+    errors = []
+    for right in (False, True):
+        data = compress(part, model, 18, colours=right)
+        assert (inspect(data).extra > 0) == right
+        errors.append(np.square(decompress(data, model).astype(float) - part).mean())
+    assert errors[1] < errors[0]
 
 
 def stream(payload: bytes, twice: bool = False, **fields: object) -> bytes:

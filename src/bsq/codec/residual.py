@@ -29,6 +29,8 @@ ROUNDS_UP = 0.25
 """A value is rounded to the step below unless it is nearer than this share of a step to the one above."""
 PRICE = 1.5
 """What a share of the bytes counts beside the same share of the error."""
+LONGEST_SIDE = 1 << 14
+"""Of a picture with a residual, in pixels: least squares take memory with the square of it."""
 RIDGE = 0.02
 """Share of the pixels of a node that is added to the diagonal of least squares: nodes at the rim may have few."""
 
@@ -125,7 +127,9 @@ def fit_residual(shown: Tensor, meant: Tensor, measure: Callable[[Residual], int
     """The layers that pay best for a picture of which (1, 3, H, W) is shown and meant, perhaps none. `measure`: bytes
     of the stream with a residual, `most` of them.
     """
-    missing = torch.einsum("oc,chw->ohw", YCOCG.float(), (meant - shown)[0].cpu())
+    if max(shown.shape[-2:]) > LONGEST_SIDE:
+        return ()
+    missing = torch.einsum("oc,chw->ohw", YCOCG.float(), (meant.cpu() - shown.cpu().float())[0])
     error = weigh(missing.square().sum((1, 2)))
     best: Residual = ()
     least = costs(error, measure(()))
