@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_parts_of_a_picture_get_their_own(monkeypatch: pytest.MonkeyPatch) -> No
 
 @given(
     st.tuples(st.integers(1, 90), st.integers(1, 90)),
-    st.lists(st.tuples(st.integers(16, 70), st.integers(1, LARGEST_VALUE), st.integers(0, 99)), max_size=4),
+    st.lists(st.tuples(st.integers(16, 70), st.integers(1, LARGEST_VALUE), st.integers(0, 99)), max_size=2),
 )
 def test_bytes_there_and_back(size: tuple[int, int], layers: list[tuple[int, int, int]]) -> None:
     residual = tuple(drawn(*size, *layer) for layer in layers)
@@ -145,7 +146,7 @@ def test_photographs_come_nearer(cat: np.ndarray, bits: int, monkeypatch: pytest
         / np.square(decompress(without).astype(float) - cat).mean()
     )
     assert share > len(data) / len(without) - 1 > 0
-    assert inspect(without).extra == 0
+    assert inspect(without).extra == inspect(without).residual == 0
     assert inspect(data).extra == len(data) - len(without)
 
 
@@ -159,6 +160,40 @@ def test_a_target_leaves_room_where_that_is_nearer(cat: np.ndarray) -> None:
     plain = compress(cat, max_bytes=sizes[1], colours=False)
     errors = [np.square(decompress(one).astype(float) - cat).mean() for one in (data, plain)]
     assert errors[0] < errors[1]
+
+
+def blocks() -> np.ndarray:
+    """Pure colours side by side, whose residual takes a quarter of the file."""
+    levels = np.array([[0, 0, 255], [255, 0, 0], [0, 255, 0], [255, 255, 0], [0, 255, 255], [255, 0, 255]], np.uint8)
+    order = np.random.default_rng(0).integers(6, size=(3, 5))
+    return levels[order].repeat(32, 0).repeat(32, 1)
+
+
+def error(data: bytes, picture: np.ndarray) -> float:
+    return float(np.square(decompress(data).astype(float) - picture).mean())
+
+
+def test_targets_give_what_bits_would() -> None:
+    """In as many bytes as a file has that is made for fewer bits, there is nothing much worse."""
+    picture = blocks()
+    file = compress(picture, bits=9)
+    assert inspect(file).extra > 0.1 * len(file)
+    for room in (0, 20, 60):
+        data = compress(picture, max_bytes=len(file) + room)
+        assert len(data) <= len(file) + room
+        assert error(data, picture) < 1.6 * error(file, picture)
+        searched = compress(picture, max_bytes=len(file) + room, search=1)
+        assert len(searched) <= len(file) + room
+        assert error(searched, picture) < 1.6 * error(file, picture)
+
+
+def test_allocation_has_room_for_it(cat: np.ndarray) -> None:
+    part = cat[:128, :160]
+    alike = compress(part, bits=20)
+    shared = compress(part, bits=20, allocate=True)
+    assert inspect(shared).info.levels
+    assert inspect(shared).extra
+    assert len(shared) <= len(alike)
 
 
 def test_huge_pictures_have_none(cat: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +210,7 @@ def test_very_long_pictures_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_models_of_other_precision(dtype: torch.dtype) -> None:
-    part = np.array([[[255, 0, 0], [0, 0, 255]], [[0, 255, 0], [255, 255, 0]]], np.uint8).repeat(48, 0).repeat(48, 1)
+    part = blocks()
     model = copy.deepcopy(bsq.load("biscuit-s")).to(dtype)
     errors = []
     for right in (False, True):
@@ -215,14 +250,14 @@ def test_golden_bytes() -> None:
 @pytest.mark.parametrize("head", [(15, 1, 3), (4097, 1, 3), (16, 0, 3), (16, 256, 3), (16, 1, 0), (16, 1, 128)])
 def test_layers_that_make_no_sense(head: tuple[int, ...]) -> None:
     data = stream(b"".join(map(varint, head)) + GOOD[3:])
-    for read in (read_codes, read_available):
-        with pytest.raises(DamagedStreamError, match="a layer of a residual must"):
-            read(data)
+    with pytest.raises(DamagedStreamError, match="a layer of a residual must"):
+        read_codes(data)
+    assert read_available(data).residual is None
 
 
 @pytest.mark.parametrize(
     ("payload", "says"),
-    [(GOOD[:2], "longer than its chunk"), (GOOD[:-1], "longer than its chunk"), (GOOD * 9, "at most 8 layers")],
+    [(GOOD[:2], "longer than its chunk"), (GOOD[:-1], "longer than its chunk"), (bytes([16, 1, 3, 1]), "too short")],
 )
 def test_residuals_that_are_none(payload: bytes, says: str) -> None:
     with pytest.raises(DamagedStreamError, match=says):
@@ -243,9 +278,31 @@ def test_any_bytes_are_a_residual_or_damage(payload: bytes) -> None:
             assert np.abs(layer.values).max() <= LARGEST_VALUE
 
 
+@pytest.mark.parametrize(
+    ("size", "spacing", "layers", "says"),
+    [((4096, 4096), 16, 3, "at most 131136 nodes"), ((1, 2**26), 16, 1, "nodes"), ((64, 64), 64, 5, "4 layers")],
+)
+def test_a_few_bytes_cannot_ask_for_much_work(
+    size: tuple[int, int], spacing: int, layers: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No payload at all decodes to some values: nodes have a limit before anything is allocated."""
+    monkeypatch.setattr(residual_bytes, "read_group", lambda *_: True)
+    with pytest.raises(DamagedStreamError, match=says):
+        read_residual(bytes([spacing, 1, 127, 0]) * layers, describe((2,) * 9, height=size[0], width=size[1]))
+
+
 def test_two_residuals() -> None:
+    data = stream(GOOD, twice=True)
     with pytest.raises(DamagedStreamError, match="two residuals"):
-        read_codes(stream(GOOD, twice=True))
+        read_codes(data)
+    assert read_available(data).residual is None
+
+
+def test_videos_have_none() -> None:
+    """Whatever such a chunk may mean there one day, it may be skipped."""
+    for twice in (False, True):
+        data = stream(GOOD, twice, frames=3, frame_rate=Fraction(25))
+        assert read_codes(data).residual == ()
 
 
 def test_other_extra_chunks_are_stepped_over() -> None:
@@ -253,9 +310,21 @@ def test_other_extra_chunks_are_stepped_over() -> None:
     data = stream(GOOD)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bsq.codec.walk.RESIDUAL", 77)
-        decoded = read_codes(data)
+        decoded, parts = read_codes(data), inspect(data)
     assert decoded.residual == ()
     assert decoded.codes == read_codes(data).codes
+    assert (parts.extra, parts.residual) == (len(GOOD) + 6, 0)
+    assert inspect(data).residual == len(GOOD)
+
+
+def test_a_damaged_residual_costs_nothing_else() -> None:
+    data = stream(GOOD[:-1])
+    with pytest.raises(DamagedStreamError, match="longer than its chunk"):
+        read_codes(data)
+    left = read_available(data)
+    assert isinstance(left.trouble, DamagedStreamError)
+    assert left.residual is None
+    assert left.codes == read_codes(stream(GOOD)).codes
 
 
 def test_a_stream_cut_in_it_shows_the_rest(cat: np.ndarray) -> None:
@@ -264,8 +333,14 @@ def test_a_stream_cut_in_it_shows_the_rest(cat: np.ndarray) -> None:
     assert parts.extra
     cut = recover(data[: -parts.closing - parts.extra // 2])
     assert cut.missing is not None
+    assert "100 % of the digits can be used" in cut.missing
+    assert cut.missing.endswith("; what larger parts lack is lost")
+    nearly = recover(data[:-1])
+    assert nearly.missing is not None
+    assert "lack" not in nearly.missing
+    assert np.array_equal(nearly.picture, decompress(data))
     stripped = read_available(data[: -parts.closing - parts.extra // 2], priors_for(named_model("biscuit-s")))
-    assert stripped.residual == ()
+    assert stripped.residual is None
     assert not stripped.missing.any()
     whole = recover(data)
     assert whole.missing is None

@@ -56,6 +56,7 @@ class Facts:
     header_bytes: int
     payload_bytes: int
     framing_bytes: int
+    extra_bytes: int
     residual_bytes: int
     closing_bytes: int
     chunks: int
@@ -128,7 +129,8 @@ def facts(name: str, parts: StreamParts) -> Facts:
         header_bytes=parts.header,
         payload_bytes=parts.payload,
         framing_bytes=parts.framing,
-        residual_bytes=parts.extra,
+        extra_bytes=parts.extra,
+        residual_bytes=parts.residual,
         closing_bytes=parts.closing,
         chunks=len(parts.chunks),
         trouble=None if parts.trouble is None else str(parts.trouble),
@@ -142,7 +144,8 @@ def described(one: Facts) -> str:
     lines |= {
         "file": f"{size(one.bytes)}, {one.bits_per_pixel:.4f} bits per pixel (uncoded {one.raw_bits_per_pixel:.4f})",
         "parts": f"header {one.header_bytes}, coded {one.payload_bytes} in {one.chunks} chunk"
-        f"{'' if one.chunks == 1 else 's'}, framing {one.framing_bytes}, closing {one.closing_bytes} bytes",
+        f"{'' if one.chunks == 1 else 's'}, framing {one.framing_bytes}"
+        f"{f', others {one.extra_bytes}' if one.extra_bytes else ''}, closing {one.closing_bytes} bytes",
         "codes": f"{frames} × {rows} × {columns} tokens, {told_kept(one)} of {one.all_digits} digits, "
         f"patch {one.patch}",
         "model": f"{one.model or 'without a name'}, hash {one.model_hash}",

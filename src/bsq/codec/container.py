@@ -39,12 +39,13 @@ from bsq.errors import (
 # As in PNG: a byte above 127, the name, both kinds of line end, the end-of-file mark of DOS.
 MAGIC = b"\x8fbsq\r\n\x1a\n"
 MAJOR = 2
+EXTRA_MINOR = 3  # the first with a chunk that is no digits
 MAX_HEADER_BYTES = 4096
 
 
 def minor_of(info: StreamInfo, extra: bool = False) -> int:
     """The least minor version that has all that the stream uses; `extra`: a chunk besides those of digits."""
-    return 3 if extra else 2 if info.colours else 1 if info.levels else 0
+    return EXTRA_MINOR if extra else 2 if info.colours else 1 if info.levels else 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Container:
 
     header_bytes  magic, version, header and checksum
     chunks        of each group those up to its first trouble; the last of them may be a beginning only
-    residual      the payload of the chunk of that number, None without one
+    residuals     the payloads of chunks of that number
     digest        8 bytes, None if the stream ends before them
     trouble       the first: truncation, damage, or a newer version's chunk; None in a sound stream
     """
@@ -62,7 +63,7 @@ class Container:
     header: Header
     header_bytes: int
     chunks: tuple[Chunk, ...]
-    residual: bytes | None
+    residuals: tuple[bytes, ...]
     digest: bytes | None
     trouble: StreamError | None
 
@@ -77,7 +78,7 @@ class ContainerWriter:
         assert len(body) <= MAX_HEADER_BYTES
         self._crc, self._file = crc32c(head), file
         file.write(head + little_endian(self._crc))
-        self._place = Place(-1, 0)
+        self._place, self._extra = Place(-1, 0), extra
 
     def begin_group(self) -> None:
         """What follows belongs to the next group of frames."""
@@ -89,6 +90,7 @@ class ContainerWriter:
 
     def add_extra(self, number: int, payload: bytes) -> None:
         """Append a chunk, of what that number says, which a reader may skip."""
+        assert self._extra
         self._append(number << 2 | EXTRA, payload)
 
     def _append(self, tag: int, payload: bytes) -> None:
@@ -117,7 +119,7 @@ def read_container(data: bytes, limits: Limits) -> Container:
     check_limits(head.header.info, limits)
     walk = ChunkWalk(fields, head.crc, head.header.info.group_count)
     chunks = tuple(walk)
-    return Container(head.minor, head.header, head.size, chunks, walk.residual, walk.digest, walk.trouble)
+    return Container(head.minor, head.header, head.size, chunks, tuple(walk.residuals), walk.digest, walk.trouble)
 
 
 class Head(NamedTuple):

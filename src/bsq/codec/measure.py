@@ -21,7 +21,8 @@ class StreamParts:
     header    with magic, version and checksum
     payload   of the chunks: the coded digits, as far as they are there
     framing   tags, lengths and checksums of the chunks
-    extra     chunks that are no digits: what a picture lacks (`bsq.codec.residual`)
+    extra     chunks that are no digits, with tags, lengths and checksums
+    residual  payload of those of what a picture lacks (`bsq.codec.residual`)
     closing   end mark and digest
     raw_bits  what the digits would take uncoded, those that levels leave out among them
     """
@@ -35,6 +36,7 @@ class StreamParts:
     payload: int
     framing: int
     extra: int
+    residual: int
     closing: int
     raw_bits: int
     chunks: tuple[Chunk, ...] = field(repr=False)
@@ -93,6 +95,7 @@ def measure(head: Head, chunks: tuple[Chunk, ...], payload: int, walk: ChunkWalk
         payload=payload,
         framing=sum(chunk.framed for chunk in chunks) - payload,
         extra=walk.extra,
+        residual=sum(map(len, walk.residuals)),
         closing=0 if walk.digest is None else 1 + DIGEST_BYTES,
         raw_bits=header.info.grid.tokens * sum(map(digit_bits, header.info.coded_radices)),
         chunks=chunks,

@@ -82,6 +82,8 @@ def tell_missing(stream: DecodedStream, size: int) -> str:
     told += f"{_percent(all_in_all)} of the digits can be used, {tell_digits(shares)}"
     if stream.unchecked:
         told += f"; {stream.unchecked} bytes of it lie behind the last checksum"
+    if stream.residual is None:
+        told += "; what larger parts lack is lost"
     return told
 
 

@@ -29,6 +29,8 @@ ROUNDS_UP = 0.25
 """A value is rounded to the step below unless it is nearer than this share of a step to the one above."""
 PRICE = 1.5
 """What a share of the bytes counts beside the same share of the error."""
+FEW_NODES, PIXELS_OF_NODE = 64, 128
+"""All layers together have at most so many nodes, and one for so many pixels."""
 LONGEST_SIDE = 1 << 14
 """Of a picture with a residual, in pixels: least squares take memory with the square of it."""
 RIDGE = 0.02
@@ -44,6 +46,16 @@ class Layer:
     spacing: int
     step: int
     values: np.ndarray
+
+
+def node_grid(spacing: int, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of nodes."""
+    return -(-height // spacing), -(-width // spacing)
+
+
+def most_nodes(height: int, width: int) -> int:
+    """Of all layers of a picture together."""
+    return FEW_NODES + height * width // PIXELS_OF_NODE
 
 
 Residual = tuple[Layer, ...]
@@ -124,8 +136,8 @@ class LayerFit:
 
 
 def fit_residual(shown: Tensor, meant: Tensor, measure: Callable[[Residual], int], most: int | None = None) -> Residual:
-    """The layers that pay best for a picture of which (1, 3, H, W) is shown and meant, perhaps none. `measure`: bytes
-    of the stream with a residual, `most` of them.
+    """The layers that pay best for a picture of which (1, 3, H, W) is shown and meant, perhaps none. `measure` says how
+    many bytes the stream has with them; it may have `most`.
     """
     if max(shown.shape[-2:]) > LONGEST_SIDE:
         return ()
@@ -133,7 +145,10 @@ def fit_residual(shown: Tensor, meant: Tensor, measure: Callable[[Residual], int
     error = weigh(missing.square().sum((1, 2)))
     best: Residual = ()
     least = costs(error, measure(()))
-    for residual, gain in candidates(missing):
+    for layers, gain in candidates(missing):
+        residual = tuple(layer for layer in layers if layer.values.any())
+        if sum(layer.values[0].size for layer in residual) > most_nodes(*missing.shape[-2:]):
+            continue
         size = measure(residual)
         if (most is None or size <= most) and (cost := costs(error - gain, size)) < least:
             best, least = residual, cost

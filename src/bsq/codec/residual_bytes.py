@@ -13,13 +13,13 @@ from bsq.codec.conversation import Table, read_group, write_group
 from bsq.codec.fields import FieldReader, varint
 from bsq.codec.framing import Chunk, Form
 from bsq.codec.info import StreamInfo
-from bsq.codec.residual import LARGEST_VALUE, Layer, Residual
+from bsq.codec.residual import LARGEST_VALUE, Layer, Residual, most_nodes, node_grid
 from bsq.codes import Codes
 from bsq.errors import DamagedStreamError, TruncatedStreamError
 from bsq.prior.base import Grid
 from bsq.prior.sparse import SparsePrior
 
-MAX_LAYERS, MAX_STEP = 8, 255
+MAX_LAYERS, MAX_STEP = 4, 255
 SPACINGS = range(16, 4097)
 
 
@@ -39,21 +39,29 @@ def residual_bytes(residual: Residual) -> bytes:
     return b"".join(parts)
 
 
+def read_residuals(payloads: tuple[bytes, ...], info: StreamInfo) -> Residual:
+    """What a stream's chunks say of it; one at most. Raises DamagedStreamError."""
+    if len(payloads) > 1:
+        raise DamagedStreamError("the stream has two residuals")
+    return read_residual(payloads[0], info) if payloads else ()
+
+
 def read_residual(payload: bytes, info: StreamInfo) -> Residual:
     """The layers of a picture that `info` describes. Raises DamagedStreamError."""
-    fields, layers = FieldReader(payload), list[Layer]()
+    fields, layers, nodes = FieldReader(payload), list[Layer](), most_nodes(*info.size)
     try:
         while fields.left:
             if len(layers) == MAX_LAYERS:
                 raise DamagedStreamError(f"a residual has at most {MAX_LAYERS} layers")
-            layers.append(read_layer(fields, info))
+            layers.append(read_layer(fields, info, nodes))
+            nodes -= layers[-1].values[0].size
     except TruncatedStreamError as error:
         raise DamagedStreamError("a residual's layers are longer than its chunk") from error
     return tuple(layers)
 
 
-def read_layer(fields: FieldReader, info: StreamInfo) -> Layer:
-    """The next layer."""
+def read_layer(fields: FieldReader, info: StreamInfo, nodes: int) -> Layer:
+    """The next layer, of so many nodes at most."""
     spacing, step, largest, tag = (fields.varint() for _ in range(4))
     if spacing not in SPACINGS or not 1 <= step <= MAX_STEP or not 1 <= largest <= LARGEST_VALUE:
         raise DamagedStreamError(
@@ -61,7 +69,11 @@ def read_layer(fields: FieldReader, info: StreamInfo) -> Layer:
             f"of 1 to {MAX_STEP} levels and values up to ±{LARGEST_VALUE}; got {spacing}, {step}, {largest}"
         )
     coded = fields.take(tag >> 1)
-    grid = Grid(1, -(-info.height // spacing), -(-info.width // spacing))
+    grid = Grid(1, *node_grid(spacing, *info.size))
+    if grid.tokens > nodes:
+        raise DamagedStreamError(
+            f"a residual of {info.width}×{info.height} pixels has at most {most_nodes(*info.size)} nodes"
+        )
     digits = np.zeros((grid.tokens, 3), np.uint8)
     chunk = Chunk(Form(tag & 1), 1, coded, 0, len(coded), len(coded), 0)
     table = Table(digits, np.zeros(digits.shape, bool))

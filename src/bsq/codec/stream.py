@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from bsq.codec.colours import ColourMap
-from bsq.codec.container import Container, ContainerWriter, read_container
+from bsq.codec.container import EXTRA_MINOR, Container, ContainerWriter, read_container
 from bsq.codec.conversation import Table, mismatch, read_group, write_group
 from bsq.codec.framing import DIGEST_BYTES, RESIDUAL
 from bsq.codec.header import Header
 from bsq.codec.info import Limits, StreamInfo, check_info
 from bsq.codec.residual import Residual
-from bsq.codec.residual_bytes import read_residual, residual_bytes
+from bsq.codec.residual_bytes import read_residuals, residual_bytes
 from bsq.codec.waiting import WaitingChunks
 from bsq.codes import Codes
 from bsq.errors import CodesError, DamagedStreamError, StreamError, WrongModelError
@@ -40,7 +40,7 @@ class DecodedStream:
     known      (T, h, w, kept) bool: the digits that the stream gave
     kept       (1, T, h, w) int64, how many digits each token keeps, 0 where the stream did not come to say so; None:
                all tokens keep all of them
-    residual   what its pixels lack, () where it does not say, or digits are missing
+    residual   what a picture's pixels lack: () nothing, or digits are missing; None: it was said, and is lost
     unchecked  bytes behind the last checksum of a stream that was cut, and used: right unless they were changed, too
     trouble    why digits or the closing digest are missing; None if the stream is whole
     """
@@ -49,7 +49,7 @@ class DecodedStream:
     known: Tensor
     kept: Tensor | None
     header: Header
-    residual: Residual
+    residual: Residual | None
     unchecked: int
     trouble: StreamError | None
 
@@ -217,8 +217,7 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
     known, kept = torch.from_numpy(table.known).reshape(shape), None
     if info.levels:
         kept = kept_digits(codes, info.levels) * known[None, ..., -1]
-    of_picture = whole and container.residual is not None and info.kind == "picture"
-    residual = read_residual(container.residual or b"", info) if of_picture else ()
+    residual, trouble = _read_residual(container) if whole else ((), container.trouble)
     return DecodedStream(
         codes if not info.levels else codes.first(info.kept),
         known[..., : info.kept],
@@ -226,5 +225,18 @@ def _decode(container: Container, prior: Prior) -> DecodedStream:
         container.header,
         residual,
         unchecked,
-        container.trouble,
+        trouble,
     )
+
+
+def _read_residual(container: Container) -> tuple[Residual | None, StreamError | None]:
+    """What the pixels of a stream that has all its digits lack, and the first trouble."""
+    info, trouble = container.header.info, container.trouble
+    if info.kind != "picture":
+        return (), trouble
+    if trouble is not None and container.minor >= EXTRA_MINOR and not container.residuals:
+        return None, trouble
+    try:
+        return read_residuals(container.residuals, info), trouble
+    except DamagedStreamError as error:
+        return None, trouble or error

@@ -44,7 +44,7 @@ class ChunkWalk:
     trouble  the first one met so far; None if there is none
     digest   8 bytes, once the walk has come to them
     extra    bytes, with tags, lengths and checksums, of chunks that are no digits, whatever they hold
-    residual what a chunk of that number holds, if it is whole and comes in the first group; None without one
+    residuals  what chunks of that number hold that are whole and come in the first group
 
     Groups before `first` are stepped over: only the first block of a chunk is checked, which vouches for its length.
     """
@@ -53,7 +53,7 @@ class ChunkWalk:
         self.trouble: StreamError | None = None
         self.digest: bytes | None = None
         self.extra = 0
-        self.residual: bytes | None = None
+        self.residuals: list[bytes] = []
         self._fields, self._head_crc, self._groups, self._first = fields, head_crc, groups, first
         self._places: tuple[Place, ...] = (Place(0, 0),)  # where the next chunk may belong
         self._sound: Place | None = None  # the chunk before, if all of it is good: the next of its group can be used
@@ -152,9 +152,7 @@ class ChunkWalk:
         if kind == EXTRA:
             self.extra += piece.framed
             if self._sound is not None and number == RESIDUAL and place.group == 0:
-                if self.residual is not None:
-                    raise DamagedStreamError("the stream has two residuals")
-                self.residual = piece.payload
+                self.residuals.append(piece.payload)
         elif usable:
             form = Form(kind)
             self._kept = Chunk(form, number, piece.payload, place.group, piece.length, piece.checked, piece.framed)

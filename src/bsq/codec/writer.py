@@ -13,13 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
-from bsq.codec.colour_maps import colours_of, look
-from bsq.codec.colours import RECORD, coloured
-from bsq.codec.container import read_container
-from bsq.codec.info import Limits, StreamInfo
-from bsq.codec.measure import inspect
-from bsq.codec.residual import fit_residual, with_residual
-from bsq.codec.residual_bytes import read_residual
+from bsq.codec.colour_maps import Seen, colours_of, look
+from bsq.codec.colours import RECORD, ColourMap, coloured
+from bsq.codec.info import StreamInfo
+from bsq.codec.residual import Residual, fit_residual, with_residual
 from bsq.codec.shelf import name_of
 from bsq.codec.stream import CodedStream, short_hash
 from bsq.codes import Codes
@@ -30,20 +27,35 @@ from bsq.prior.allocated import kept_digits
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
 
-LEAN = 0.95
-"""Share of the bytes that digits take at most where a target leaves what sets pixels right the rest."""
+TRIES = 4
+"""Numbers of digits that are tried where a target must also have room for what sets pixels right."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """Codes as they were coded; how many digits of each are kept, as `Tokenizer.decode` takes them; and what they show,
+    None where pixels are not set right.
+    """
+
+    coded: CodedStream
+    codes: Codes
+    kept: Tensor | None
+    seen: Seen | None
 
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """A stream, its codes and how many digits of each are kept, as `Tokenizer.decode` takes them; what it shows,
-    (1, 3, H, W), where that is known.
-    """
+    """A stream, of what, and what sets its pixels right."""
 
     data: bytes
-    codes: Codes
-    kept: Tensor | None
-    shown: Tensor | None = None
+    draft: Draft
+    colours: ColourMap = ()
+    residual: Residual = ()
+
+    @property
+    def extra(self) -> int:
+        """Bytes of what sets pixels right."""
+        return len(self.data) - len(self.draft.coded.stream())
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,28 +76,30 @@ class PictureWriter:
         info = describe(self.model, height, width, kept)
         return CodedStream(codes, replace(info, levels=levels), self.prior)
 
-    def set_right(self, codes: Codes, max_bytes: int | None = None) -> bytes:
+    def set_right(self, codes: Codes, max_bytes: int | None = None) -> Written:
         """The stream of codes, with what sets its pixels right where that pays, and `max_bytes` leaves room for it."""
-        return self._written(self.coded(codes), codes, None, max_bytes).data
+        return self._finished(self._draft(self.coded(codes), codes), max_bytes)
 
-    def largest(self, codes: Codes, max_bytes: int) -> bytes:
-        """The stream of as many first digits as fit into `max_bytes`, not set right. Raises LimitError."""
-        kept = most_within(lambda kept: len(self.coded(codes.first(kept)).stream()), codes.length, max_bytes)
-        return self.coded(codes.first(kept)).stream()
-
-    def within(self, codes: Codes, max_bytes: int) -> bytes:
+    def within(self, codes: Codes, max_bytes: int) -> Written:
         """The same of as many first digits as fit into `max_bytes`, or of fewer that leave room for what sets pixels
         right, if that is nearer. Raises LimitError if one digit is too much.
         """
         coded = cache(lambda kept: self.coded(codes.first(kept)))
-        lean = int(LEAN * max_bytes)
-        most = most_within(lambda kept: len(coded(kept).stream()), codes.length, max_bytes)
-        choices = {most}
-        if self.colours and len(coded(1).stream()) <= lean:
-            choices.add(most_within(lambda kept: len(coded(kept).stream()), most, lean))
-        return self._nearest([self._written(coded(kept), codes.first(kept), None, max_bytes) for kept in choices]).data
+        choices, most, room = list[Written](), codes.length, max_bytes
+        while len(choices) < TRIES:
+            most = most_within(lambda kept: len(coded(kept).stream()), most, room)
+            draft = self._draft(coded(most), codes.first(most))
+            wanted = self._finished(draft, None)
+            over = len(wanted.data) - max_bytes
+            choices.append(self._finished(draft, max_bytes) if over > 0 else wanted)
+            if over <= 0 or most == 1:
+                break
+            # First without what was wanted over larger parts, if not even the map had room.
+            over = min(over, RECORD) if wanted.colours and not choices[-1].colours else over
+            room = max(len(coded(1).stream()), len(coded(most).stream()) - over)
+        return self.nearest(choices)
 
-    def allocated(self, codes: Codes, alike: bytes, max_bytes: int) -> bytes:
+    def allocated(self, codes: Codes, alike: Written, max_bytes: int) -> Written:
         """The stream of at most `max_bytes` with the least error that allocation finds; `alike`, a stream of tokens
         that all keep as many digits, where that has less, nothing else fits or codes have a single digit.
         """
@@ -98,44 +112,53 @@ class PictureWriter:
 
         costs = measure_costs(self.model, self.pixels, codes, levels, self.prior)
         # Costs are of tokens whose neighbours keep as many digits: what counts is the pictures as they come out.
-        uniform = inspect(alike)
-        choices = [Written(alike, codes.first(uniform.info.kept), None)]
-        for room in {max_bytes - RECORD, max_bytes - RECORD - uniform.extra} if self.colours else {max_bytes}:
+        choices = [alike]
+        for room in {max_bytes - RECORD, max_bytes - alike.extra} if self.colours else {max_bytes}:
             found = best_within(costs, lambda chosen: code(chosen).stream(), room)
             if found is not None:
                 kept = kept_digits(allocate_digits(codes, levels, found[0]), levels)
-                choices.append(self._written(code(found[0]), codes, kept, max_bytes))
-        return self._nearest(choices).data
+                choices.append(self._finished(self._draft(code(found[0]), codes, kept), max_bytes))
+        return min(choices, key=self._visible_error)
 
-    def _written(self, coded: CodedStream, codes: Codes, kept: Tensor | None, max_bytes: int | None) -> Written:
-        """Codes of which each token keeps so many digits, as they were coded, set right."""
-        if not self.colours:
-            return Written(coded.stream(), codes, kept)
-        seen = look(self.model, codes, self.pixels, kept)
-        colours = colours_of(seen, codes, self.pixels)
-        data = coded.stream(colours)
-        if max_bytes is not None and len(data) > max_bytes:
-            colours, data = (), coded.stream()
-        if not seen.whole:
-            return Written(data, codes, kept)
-        shown = coloured(seen.shown, colours)[:, :, 0]
-        found = fit_residual(shown, self.pixels, lambda residual: len(coded.stream(colours, residual)), max_bytes)
-        return Written(coded.stream(colours, found), codes, kept, with_residual(shown, found))
+    def nearest(self, choices: list[Written]) -> Written:
+        """The one with the least squared error, the first of several."""
+        return choices[0] if len(choices) == 1 else min(choices, key=self._squared_error)
 
-    def _nearest(self, choices: list[Written]) -> Written:
-        """The one with the least error, the first of several."""
-        return choices[0] if len(choices) == 1 else min(choices, key=self._error)
+    def _draft(self, coded: CodedStream, codes: Codes, kept: Tensor | None = None) -> Draft:
+        return Draft(coded, codes, kept, look(self.model, codes, self.pixels, kept) if self.colours else None)
 
-    def _error(self, written: Written) -> float:
+    def _finished(self, draft: Draft, max_bytes: int | None) -> Written:
+        """The draft, set right as far as there is room."""
+        coded, seen = draft.coded, draft.seen
+        if seen is None:
+            return Written(coded.stream(), draft)
+        colours = colours_of(seen, draft.codes, self.pixels)
+        if max_bytes is not None and len(coded.stream(colours)) > max_bytes:
+            colours = ()
+        residual: Residual = ()
+        if seen.whole:
+            shown = coloured(seen.shown.clone(), colours)[:, :, 0]
+            residual = fit_residual(shown, self.pixels, lambda layers: len(coded.stream(colours, layers)), max_bytes)
+        return Written(coded.stream(colours, residual), draft, colours, residual)
+
+    def _shown(self, written: Written) -> Tensor:
+        """(1, 3, H, W) of what the stream shows."""
+        draft, size = written.draft, (self.pixels.shape[-2], self.pixels.shape[-1])
+        if draft.seen is not None and draft.seen.whole:
+            shown = draft.seen.shown.clone()
+        else:
+            shown = self.model.decode(draft.codes, size, draft.kept)
+        return with_residual(coloured(shown, written.colours)[:, :, 0], written.residual)
+
+    def _squared_error(self, written: Written) -> float:
+        shown = self._shown(written)
+        return float((shown - self.pixels.to(shown.device)).square().mean())
+
+    def _visible_error(self, written: Written) -> float:
         """As allocation counts it."""
-        shown = written.shown
-        if shown is None:
-            there = read_container(written.data, Limits())
-            info = there.header.info
-            shown = coloured(self.model.decode(written.codes, info.size, written.kept), info.colours)[:, :, 0]
-            shown = with_residual(shown, read_residual(there.residual or b"", info))
-        rows, columns = (-(-side // self.model.patch) * self.model.patch for side in self.pixels.shape[-2:])
-        return float(patch_errors(pad_to(shown, rows, columns), self.pixels, self.model.patch).sum())
+        patch, (height, width) = self.model.patch, self.pixels.shape[-2:]
+        shown = pad_to(self._shown(written), -(-height // patch) * patch, -(-width // patch) * patch)
+        return float(patch_errors(shown, self.pixels, patch).sum())
 
 
 def most_within(size: Callable[[int], int], most: int, max_bytes: int) -> int:

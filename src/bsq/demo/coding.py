@@ -15,11 +15,10 @@ from torch import Tensor
 
 from bsq.checkpoint.decoders import FAITHFUL
 from bsq.codec.colour_maps import film_colours
-from bsq.codec.container import read_container
 from bsq.codec.frames import decode_group, encode_groups
-from bsq.codec.info import Limits
+from bsq.codec.info import StreamInfo
 from bsq.codec.picture import show
-from bsq.codec.residual_bytes import read_residual
+from bsq.codec.residual import Residual
 from bsq.codec.search import Search
 from bsq.codec.shelf import priors_for, usual_group
 from bsq.codec.stream import split_groups, write_codes
@@ -79,10 +78,14 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """The `stream` of a choice; `costs` (T, h, w) float64, the bits its prior asks for each token."""
+    """The `stream` of a choice, what its header says, and what its pixels lack; `costs` (T, h, w) float64, the bits its
+    prior asks for each token.
+    """
 
     choice: Choice
     stream: bytes
+    info: StreamInfo
+    residual: Residual
     costs: np.ndarray
 
 
@@ -99,19 +102,19 @@ def code(work: Work, choice: Choice) -> Coded:
     """The file that `bsq encode` writes: `--bits`, and `--search` where it is asked for."""
     asked = work.file_for(choice)
     if asked not in work.files:
-        meter = Meter(priors_for(work.model)[0])
-        stream = code_clip(work, asked, meter) if work.material.is_clip else code_picture(work, asked, meter)
-        work.files[asked] = Coded(asked, stream, np.concatenate(meter.costs))
+        work.files[asked] = code_clip(work, asked) if work.material.is_clip else code_picture(work, asked)
     return replace(work.files[asked], choice=choice)
 
 
-def code_picture(work: Work, choice: Choice, prior: Prior) -> bytes:
+def code_picture(work: Work, choice: Choice) -> Coded:
     """The stream of a picture, set right for the decoder that the file is made for."""
-    model = work.shown_by(choice) if choice.searched else work.model
-    return PictureWriter(model, prior, to_pixels(work.material.frames[0])).set_right(work.codes_of(choice))
+    model, prior = work.shown_by(choice) if choice.searched else work.model, Meter(priors_for(work.model)[0])
+    written = PictureWriter(model, prior, to_pixels(work.material.frames[0])).set_right(work.codes_of(choice))
+    info = replace(describe(work.model, *work.material.size, choice.bits), colours=written.colours)
+    return Coded(choice, written.data, info, written.residual, np.concatenate(prior.costs))
 
 
-def code_clip(work: Work, choice: Choice, prior: Prior) -> bytes:
+def code_clip(work: Work, choice: Choice) -> Coded:
     """The stream of a clip."""
     material, codes, group = work.material, work.codes_of(choice), usual_group(work.model)
     info = replace(
@@ -120,24 +123,21 @@ def code_clip(work: Work, choice: Choice, prior: Prior) -> bytes:
         frame_rate=material.rate,
         frames_per_group=group if group < len(material.frames) else None,
     )
-    colours = film_colours(work.model, split_groups(codes, info), material.frames)
-    return write_codes(codes, replace(info, colours=colours), prior)
+    info = replace(info, colours=film_colours(work.model, split_groups(codes, info), material.frames))
+    prior = Meter(priors_for(work.model)[0])
+    stream = write_codes(codes, info, prior)
+    return Coded(choice, stream, info, (), np.concatenate(prior.costs))
 
 
 def reconstruct(work: Work, choice: Choice) -> tuple[np.ndarray, ...]:
     """What that file decodes to: frames uint8 (H, W, 3)."""
-    codes, model, there = (
-        work.codes_of(choice),
-        work.shown_by(choice),
-        read_container(code(work, choice).stream, Limits()),
-    )
-    info = there.header.info
+    codes, model, coded = work.codes_of(choice), work.shown_by(choice), code(work, choice)
     if not work.material.is_clip:
-        return (show(model, info, codes, None, read_residual(there.residual or b"", info)),)
+        return (show(model, coded.info, codes, None, coded.residual),)
     return tuple(
         frame
-        for group in split_groups(codes, info)
-        for frame in decode_group(group, model, info.size, range(group.shape[1]), info.colours)
+        for group in split_groups(codes, coded.info)
+        for frame in decode_group(group, model, coded.info.size, range(group.shape[1]), coded.info.colours)
     )
 
 
