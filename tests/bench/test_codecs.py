@@ -196,7 +196,7 @@ def test_ours_beside_the_others_at_matched_rates(folder: Path, tiny_tokenizer: T
         assert raw[file.target] < file.bits_per_pixel < raw[file.target] + 0.1
         assert file.quality == (3, 12)[file.target]
         twin = next(f for f in report.files if (f.codec, f.target, f.picture) == ("bsq", file.target, file.picture))
-        assert (twin.psnr, twin.ms_ssim) == (file.psnr, file.ms_ssim)
+        assert twin.psnr == pytest.approx(file.psnr, abs=0.5)  # a residual must pay in each file
     # files with another prior keep their own sizes, so they stand in no row of equal bytes
     assert "| PSNR dB at ≤ bpp | bsq, adaptive prior | JPEG | WebP |" in reports.summary(report)
     assert "fewer than 4 points" in reports.summary(report)

@@ -436,6 +436,21 @@ def test_colours_are_set_right_unless_told_otherwise(run: Run) -> None:
     assert np.abs(open_picture("left.png").astype(int).mean((0, 1)) - (200, 30, 90)).max() > 4
 
 
+def test_what_larger_parts_lack_is_told(run: Run) -> None:
+    colours = np.array([[[255, 0, 0], [0, 0, 255], [0, 255, 0]], [[0, 255, 0], [255, 255, 0], [255, 0, 0]]], np.uint8)
+    save_picture("a.png", colours.repeat(48, 0).repeat(48, 1))
+    assert run("encode", "a.png", "--verify").exit_code == 0
+    told = run("info", "a.bsq", model=None).stdout
+    assert "bytes of what larger parts lack" in told
+    facts = json.loads(run("info", "--json", "a.bsq", model=None).stdout)
+    assert 0 < facts["residual_bytes"] < facts["extra_bytes"]
+    parts = "header", "payload", "framing", "extra", "closing"
+    assert sum(facts[f"{part}_bytes"] for part in parts) == facts["bytes"]
+    Path("b.bsq").write_bytes(Path("a.bsq").read_bytes()[:-12])
+    done = run("decode", "b.bsq", "--allow-truncated")
+    assert "what larger parts lack is lost" in done.stderr
+
+
 def test_search_writes_a_file_like_any_other(run: Run) -> None:
     save_picture("a.png", picture(64, 64))
     done = run("encode", "a.png", "--verify", "--bits", "6", "--search", "2")
