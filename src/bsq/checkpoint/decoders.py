@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import ValidationError
@@ -23,6 +24,8 @@ from bsq.vit.transformer import TransformerSettings
 SETTINGS = "decoder"  # the fact in such a file that says how it is built
 FAITHFUL = "faithful"
 """The decoder that came out of the training of the whole, in model.safetensors."""
+
+_faithful: WeakKeyDictionary[Tokenizer, Tokenizer] = WeakKeyDictionary()
 
 NAME = re.compile(r"[a-z][a-z0-9-]{1,31}")  # two characters at least: "c:" is a drive
 
@@ -84,7 +87,14 @@ def with_decoder(tokenizer: Tokenizer, folder: Path, decoder: str) -> Tokenizer:
     if other.grid(1, 1) != tokenizer.grid(1, 1):
         raise CheckpointError(f"{path} is for other grids than those of the tokenizer: its positions are learned ones")
     other.origin = tokenizer.origin
+    _faithful[other] = tokenizer
     return other
+
+
+def faithful_of(tokenizer: Tokenizer) -> Tokenizer | None:
+    """The model that a tokenizer was loaded as another decoder of, on the same device; None for all others."""
+    faithful = _faithful.get(tokenizer)
+    return None if faithful is None else faithful.to(next(tokenizer.parameters()).device)
 
 
 def _settings(path: Path) -> TransformerSettings | None:

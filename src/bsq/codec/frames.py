@@ -11,7 +11,9 @@ from itertools import islice
 import numpy as np
 import torch
 
+from bsq.checkpoint.decoders import faithful_of
 from bsq.codec.colours import ColourMap, coloured
+from bsq.codec.showing import in_colours_of, shown
 from bsq.codes import Codes
 from bsq.data.pictures import check_picture, to_pixels, to_uint8
 from bsq.errors import ShapeError
@@ -63,11 +65,14 @@ def decode_group(
 ) -> Iterator[np.ndarray]:
     """Those frames of a group, uint8 (H, W, 3), their `colours` set right. Mirror of `encode_groups`."""
     if model.settings.decoder.time != "causal":
-        pixels = coloured(model.decode(codes, size), colours)
+        pixels = shown(model, codes, size, colours=colours)
         yield from (to_uint8(pixels[:, :, number]) for number in wanted)
         return
-    stream = model.stream_decoder(size)
+    stream, faithful = model.stream_decoder(size), faithful_of(model) if colours else None
+    beside = None if faithful is None else faithful.stream_decoder(size)
     for number in range(wanted.stop):
-        pixels = stream.push(Codes(codes.digits[:, number : number + 1], codes.radices))
+        frame = Codes(codes.digits[:, number : number + 1], codes.radices)
+        pixels, right = stream.push(frame), None if beside is None else beside.push(frame)
         if number in wanted:
-            yield to_uint8(coloured(pixels, colours))
+            pixels = coloured(pixels, colours) if right is None else in_colours_of(coloured(right, colours), pixels)
+            yield to_uint8(pixels)

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from bsq.codec.colours import coloured
 from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
-from bsq.codec.residual import Residual, with_residual
+from bsq.codec.residual import Residual
 from bsq.codec.search import Search, Told, check_search, growth_of
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, prior_called, priors_for
+from bsq.codec.showing import shown
 from bsq.codec.stream import choose_prior, read_available, read_codes
 from bsq.codec.writer import PictureWriter
 from bsq.codes import Codes
@@ -163,7 +163,7 @@ def recover(
 
 def show(model: Tokenizer, info: StreamInfo, codes: Codes, kept: Tensor | None, residual: Residual = ()) -> np.ndarray:
     """The picture uint8 (H, W, 3) of a stream's codes; `kept` as `Tokenizer.decode` takes it."""
-    return to_uint8(with_residual(coloured(model.decode(codes, info.size, kept), info.colours), residual))
+    return to_uint8(shown(model, codes, info.size, kept, info.colours, residual))
 
 
 def _model_of(data: bytes, tokenizer: Tokenizer | str | Path | None, device: str, limits: Limits | None) -> Tokenizer:

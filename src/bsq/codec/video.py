@@ -19,13 +19,13 @@ import numpy as np
 from torch import Tensor
 
 from bsq.codec.colour_maps import FilmColours
-from bsq.codec.colours import coloured
 from bsq.codec.frames import decode_group, encode_groups, of_one_size
 from bsq.codec.groups import GroupReader, GroupWriter
 from bsq.codec.info import MAX_SIZE, Limits, StreamInfo
 from bsq.codec.recover import Fill, complete
 from bsq.codec.search import Search, Told, check_search
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, prior_called, priors_for, smallest_of, usual_group
+from bsq.codec.showing import shown
 from bsq.codec.stream import DecodedStream, choose_prior
 from bsq.codec.writer import describe
 from bsq.data.pictures import to_uint8
@@ -285,7 +285,7 @@ def _remains(reader: GroupReader, model: Tokenizer, prior: Prior, span: range, w
         pixels: Tensor | None = None
         if there.any():
             partial = complete(group, prior, way)
-            pixels = coloured(model.decode(partial.codes, size, partial.kept), colours)
+            pixels = shown(model, partial.codes, size, partial.kept, colours)
         for frame in wanted:
             known = pixels is not None and bool(there[frame].any())
             yield Left(

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 from torch import Tensor
 
+from bsq.checkpoint.decoders import faithful_of
 from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
 from bsq.codec.colour_maps import Seen, colours_of, look
 from bsq.codec.colours import RECORD, ColourMap, coloured
@@ -147,7 +148,7 @@ class PictureWriter:
         if draft.seen is not None and draft.seen.whole:
             shown = draft.seen.shown.clone()
         else:
-            shown = self.model.decode(draft.codes, size, draft.kept)
+            shown = (faithful_of(self.model) or self.model).decode(draft.codes, size, draft.kept)
         return with_residual(coloured(shown, written.colours)[:, :, 0], written.residual)
 
     def _squared_error(self, written: Written) -> float:
