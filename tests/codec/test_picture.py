@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +23,7 @@ from bsq.codec.picture import compress, decompress, recover, verify
 from bsq.codec.stream import read_codes, write_codes
 from bsq.codec.writer import describe
 from bsq.codes import Codes
-from bsq.data.pictures import encode_picture, to_pixels, to_uint8
+from bsq.data.pictures import encode_picture, open_picture, to_pixels, to_uint8
 from bsq.errors import (
     CheckpointError,
     DamagedStreamError,
@@ -215,3 +216,19 @@ def test_what_is_no_picture_and_no_stream_is_named(tiny_tokenizer: Tokenizer) ->
         compress(None, tiny_tokenizer)  # type: ignore[arg-type]
     with pytest.raises(MediaError, match="a stream is bytes, got str"):
         decompress("photo.bsq", tiny_tokenizer)  # type: ignore[arg-type]
+
+
+def test_codes_that_repeat_take_the_smaller_prior(
+    photo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flat = np.full((128, 128, 3), (255, 0, 255), np.uint8)
+    data = compress(flat)
+    assert inspect(data).prior == "adaptive"
+    assert len(data) < len(compress(flat, prior="learned")) / 2
+    assert np.abs(decompress(data).astype(int) - flat).max() <= 2
+    white = compress(flat | 255)
+    assert inspect(white).prior == "masked"
+    assert len(white) < len(compress(flat | 255, prior="adaptive"))
+    # A photograph's codes are not even offered to it.
+    monkeypatch.setattr(AdaptivePrior, "converse", None)
+    assert inspect(compress(open_picture(photo("chelsea"))[60:188, 100:260], bits=9)).prior == "masked"

@@ -97,13 +97,13 @@ def encode(
     refuse_terminal(jobs)
     tokenizer = named_model(model, choose_device(device))
     check_search(search, tokenizer)
-    chosen, limit = prior_called(prior.value, tokenizer), MAX_PIXELS if max_pixels is None else max_pixels
+    chosen = None if prior is PriorChoice.auto else prior_called(prior.value, tokenizer)
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
     if prior is PriorChoice.auto and (note := foreign_prior(tokenizer)):
         say(f"note: {note}; the adaptive prior takes its place")
     rate = None if frame_rate is None else read_rate(frame_rate)
-    of_videos = None if prior is PriorChoice.auto else chosen
     pictures = PictureEncoding(tokenizer, bits, chosen, target, allocate, search, colours, limit, check, force)
-    videos = VideoEncoding(tokenizer, bits, of_videos, group, search, colours, rate, limit, check, force)
+    videos = VideoEncoding(tokenizer, bits, chosen, group, search, colours, rate, limit, check, force)
 
     def work(job: Job, watcher: Watcher) -> Done:
         check_free(job.target, force)

@@ -48,7 +48,7 @@ class PictureEncoding:
 
     tokenizer: Tokenizer
     bits: int | None
-    prior: Prior
+    prior: Prior | None  # None: the best
     target: SizeLimit | None
     allocate: bool
     search: int

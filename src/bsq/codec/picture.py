@@ -17,7 +17,7 @@ from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
 from bsq.codec.residual import Residual
 from bsq.codec.search import Search, Told, check_search, growth_of
-from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, prior_called, priors_for
+from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, prior_called, priors_for, smallest_of
 from bsq.codec.showing import shown
 from bsq.codec.stream import choose_prior, read_available, read_codes
 from bsq.codec.writer import PictureWriter
@@ -48,7 +48,8 @@ def compress(
         picture: uint8 (H, W, 3), or what `open_picture` takes: a path, a picture file's bytes or a binary file.
         tokenizer: a tokenizer, or the name, folder or hub id of one.
         bits: keep the first `bits` digits of each code, 1 … L; default all.
-        prior: what drives the entropy coder, or its name: "learned", "adaptive", "raw"; default, "auto": the best.
+        prior: what drives the entropy coder, or its name: "learned", "adaptive", "raw"; default, "auto": the best, and
+            where many tokens have the same code, as in drawings, the one that makes the file smallest.
         max_bytes: keep as many digits, up to `bits`, as fit into so many bytes.
         allocate: let every token keep as many digits as pay, for the least error (`bsq.codec.allocation`): in
             `max_bytes`, or else in no more bytes than `bits` digits of every token take, set right. One of the two is
@@ -74,7 +75,8 @@ def compress(
     if allocate:
         check_allocation(bits, max_bytes, steps)
     most = len(model.radices) if bits is None else model.check_bits(bits)
-    writer = PictureWriter(model, prior_called("auto" if prior is None else prior, model), pixels, colours)
+    first, *spare = smallest_of(model) if prior in (None, "auto") else (prior_called(prior, model),)
+    writer = PictureWriter(model, first, pixels, colours, tuple(spare))
 
     def seek(kept: int, growth: float) -> Codes:
         return Search(model, writer.prior, kept, steps, told)(pixels, growth)

@@ -86,6 +86,7 @@ class CodedStream:
         """Arguments and errors as `write_codes`."""
         check_info(info, CodesError)
         _check_codes(codes, info)
+        self.prior = prior
         self._header = Header(info, prior.name, bytes(prior.identity), prior.portable)
         self._digest = closing_digest(codes, info)
         self._chunks = WaitingChunks(io.BytesIO())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bsq.checkpoint.decoders import faithful_of
@@ -28,6 +29,8 @@ from bsq.prior.allocated import kept_digits
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
 
+LOOKED_AT, FEW = 1024, 16
+"""About so many tokens are looked at for codes that repeat, and no more than one in so many may differ."""
 TRIES = 4
 """Numbers of digits that are tried where a target must also have room for what sets pixels right."""
 
@@ -61,21 +64,26 @@ class Written:
 
 @dataclass(frozen=True, eq=False)
 class PictureWriter:
-    """Writes streams of codes of the picture `pixels` (1, 3, H, W); `colours`: whether to set them right, all over by a
-    map and, but for huge pictures, in parts by a residual.
+    """Writes streams of codes of the picture `pixels` (1, 3, H, W).
+
+    colours  whether to set them right, all over by a map and, but for huge pictures, in parts by a residual
+    spare    priors that code, too, where many tokens have the same code; the smaller stream is taken
     """
 
     model: Tokenizer
     prior: Prior
     pixels: Tensor
     colours: bool = True
+    spare: tuple[Prior, ...] = ()
 
     def coded(self, codes: Codes, levels: tuple[int, ...] = ()) -> CodedStream:
         """Codes (1, 1, h, w, kept), coded; with levels, allocated codes (`bsq.prior.allocated`)."""
         kept = levels[-1] if levels else codes.length
         height, width = self.pixels.shape[-2:]
-        info = describe(self.model, height, width, kept)
-        return CodedStream(codes, replace(info, levels=levels), self.prior)
+        info = replace(describe(self.model, height, width, kept), levels=levels)
+        coded = CodedStream(codes, info, self.prior)
+        others = [CodedStream(codes, info, prior) for prior in self.spare] if repeats(codes) else []
+        return min([coded, *others], key=lambda one: len(one.stream()))
 
     def set_right(self, codes: Codes, max_bytes: int | None = None) -> Written:
         """The stream of codes, with what sets its pixels right where that pays, and `max_bytes` leaves room for it."""
@@ -160,6 +168,13 @@ class PictureWriter:
         patch, (height, width) = self.model.patch, self.pixels.shape[-2:]
         shown = pad_to(self._shown(written), -(-height // patch) * patch, -(-width // patch) * patch)
         return float(patch_errors(shown, self.pixels, patch).sum())
+
+
+def repeats(codes: Codes) -> bool:
+    """Whether a kind of picture that no photograph is: of some tokens spread over it few have a code of their own."""
+    rows = codes.digits.reshape(-1, codes.length)
+    rows = rows[:: max(1, len(rows) // LOOKED_AT)]
+    return len(torch.unique(rows, dim=0)) * FEW <= len(rows)
 
 
 def most_within(size: Callable[[int], int], most: int, max_bytes: int) -> int:

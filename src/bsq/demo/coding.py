@@ -20,7 +20,7 @@ from bsq.codec.info import StreamInfo
 from bsq.codec.picture import show
 from bsq.codec.residual import Residual
 from bsq.codec.search import Search
-from bsq.codec.shelf import priors_for, usual_group
+from bsq.codec.shelf import priors_for, smallest_of, usual_group
 from bsq.codec.stream import split_groups, write_codes
 from bsq.codec.writer import PictureWriter, describe
 from bsq.codes import Codes
@@ -108,10 +108,13 @@ def code(work: Work, choice: Choice) -> Coded:
 
 def code_picture(work: Work, choice: Choice) -> Coded:
     """The stream of a picture, set right for the decoder that the file is made for."""
-    model, prior = work.shown_by(choice) if choice.searched else work.model, Meter(priors_for(work.model)[0])
-    written = PictureWriter(model, prior, to_pixels(work.material.frames[0])).set_right(work.codes_of(choice))
+    model, pixels = work.shown_by(choice) if choice.searched else work.model, to_pixels(work.material.frames[0])
+    prior, *spare = (Meter(prior) for prior in smallest_of(work.model))
+    written = PictureWriter(model, prior, pixels, spare=tuple(spare)).set_right(work.codes_of(choice))
+    used = written.draft.coded.prior
+    assert isinstance(used, Meter)
     info = replace(describe(work.model, *work.material.size, choice.bits), colours=written.colours)
-    return Coded(choice, written.data, info, written.residual, np.concatenate(prior.costs))
+    return Coded(choice, written.data, info, written.residual, np.concatenate(used.costs))
 
 
 def code_clip(work: Work, choice: Choice) -> Coded:
