@@ -62,7 +62,13 @@ def test_a_cut_says_how_much_is_there(missing: str | None, says: str) -> None:
 
 
 def test_the_legend_adds_up() -> None:
-    text = told_costs(np.array([[[4.0, 12.0]]]), b"123")
+    colours = np.array([[[255, 0, 0], [0, 0, 255]], [[0, 255, 0], [255, 255, 0]]], np.uint8)
+    stream = compress(colours.repeat(64, 0).repeat(64, 1), prior="learned")
+    text = told_costs(np.array([[[4.0, 12.0]]]), stream)
     assert ">4.0<" in text
     assert "12.0 bits a token" in text
-    assert "8.00 bits on average: 2 bytes in all; the file has 3 bytes" in text
+    assert f"8.00 bits on average: 2 bytes in all; the file has {len(stream)} bytes, " in text
+    assert f"{inspect(stream).extra} bytes of it for what larger parts lack" in text
+    assert "What the learned prior asks" in text
+    flat = compress(np.full((64, 64, 3), 90, np.uint8), prior="adaptive")
+    assert "What the adaptive prior asks" in told_costs(np.ones((1, 8, 8)), flat)

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 from bsq.bench.sweep import Scores
-from bsq.codec.measure import StreamParts
+from bsq.codec.measure import StreamParts, inspect
 from bsq.demo.drawing import HEAT
 from bsq.demo.judging import Row
 from bsq.demo.material import Material
@@ -101,12 +101,14 @@ def told_material(material: Material) -> str:
 
 def told_costs(costs: np.ndarray, stream: bytes) -> str:
     """The legend of a map of costs (T, h, w)."""
-    ramp = ", ".join(f"rgb{colour}" for colour in HEAT)
+    ramp, parts = ", ".join(f"rgb{colour}" for colour in HEAT), inspect(stream)
+    which = "adaptive" if parts.prior == "adaptive" else "learned"
+    lacking = f", {count_bytes(parts.extra)} of it for what larger parts lack" if parts.extra else ""
     return (
         f"<div class='bsq-legend'><span>{costs.min():.1f}</span>"
         f"<i style='background: linear-gradient(90deg, {ramp})'></i><span>{costs.max():.1f} bits a token</span></div>"
-        f"<p class='bsq-quiet'>What the learned prior asks for each token, {costs.mean():.2f} bits on average: "
-        f"{count_bytes(round(costs.sum() / 8))} in all; the file has {count_bytes(len(stream))}.</p>"
+        f"<p class='bsq-quiet'>What the {which} prior asks for each token, {costs.mean():.2f} bits on average: "
+        f"{count_bytes(round(costs.sum() / 8))} in all; the file has {count_bytes(len(stream))}{lacking}.</p>"
     )
 
 
