@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from bsq.codec import video
 from bsq.codec.colours import ColourMap, coloured
 from bsq.codec.groups import GroupReader
 from bsq.codec.info import Limits
@@ -155,7 +154,7 @@ def test_of_several_priors_the_smallest_stream_is_written(
     tiny_tokenizer: Tokenizer, still: bool, smallest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A still film teaches the adaptive prior; of a few tokens it learns nothing."""
-    monkeypatch.setattr(video, "smallest_of", lambda model: (UniformPrior(), AdaptivePrior()))
+    monkeypatch.setattr("bsq.codec.shelf.smallest_of", lambda model: (UniformPrior(), AdaptivePrior()))
     frames = [film(1)[0]] * 9 if still else film(1, 8, 8)
     target = io.BytesIO()
     compress_video(frames, RATE, target, tiny_tokenizer)

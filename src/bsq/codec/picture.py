@@ -17,7 +17,7 @@ from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
 from bsq.codec.residual import Residual
 from bsq.codec.search import Search, Told, check_search, growth_of
-from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, prior_called, priors_for, smallest_of
+from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_called, priors_for
 from bsq.codec.showing import shown
 from bsq.codec.stream import choose_prior, read_available, read_codes
 from bsq.codec.writer import PictureWriter
@@ -75,7 +75,7 @@ def compress(
     if allocate:
         check_allocation(bits, max_bytes, steps)
     most = len(model.radices) if bits is None else model.check_bits(bits)
-    first, *spare = smallest_of(model) if prior in (None, "auto") else (prior_called(prior, model),)
+    first, *spare = priors_called(prior, model)
     writer = PictureWriter(model, first, pixels, colours, tuple(spare))
 
     def seek(kept: int, growth: float) -> Codes:

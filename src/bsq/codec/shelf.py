@@ -110,7 +110,7 @@ def priors_for(model: Tokenizer) -> tuple[Prior, ...]:
 
 
 def smallest_of(model: Tokenizer) -> tuple[Prior, ...]:
-    """The priors one of which makes a video's stream smallest: all but the uniform one."""
+    """The priors one of which makes a stream smallest: all but the uniform one."""
     return priors_for(model)[:-1]
 
 
@@ -136,6 +136,16 @@ def prior_called(name: str | Prior, model: Tokenizer) -> Prior:
             return UniformPrior()
         case _:
             raise SettingsError(f"no prior {name!r}; there are auto, learned, adaptive and raw")
+
+
+def priors_called(name: str | Prior | None, model: Tokenizer) -> tuple[Prior, ...]:
+    """Those that may write a stream, the best first: one, or for None and "auto" all that could make it smallest.
+
+    Raises SettingsError.
+    """
+    if name is None or (isinstance(name, str) and name == "auto"):
+        return smallest_of(model)
+    return (prior_called(name, model),)
 
 
 def learned_prior(model: Tokenizer) -> Prior | None:

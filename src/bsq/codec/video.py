@@ -24,7 +24,7 @@ from bsq.codec.groups import GroupReader, GroupWriter
 from bsq.codec.info import MAX_SIZE, Limits, StreamInfo
 from bsq.codec.recover import Fill, complete
 from bsq.codec.search import Search, Told, check_search
-from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, prior_called, priors_for, smallest_of, usual_group
+from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_called, priors_for, usual_group
 from bsq.codec.showing import shown
 from bsq.codec.stream import DecodedStream, choose_prior
 from bsq.codec.writer import describe
@@ -77,7 +77,7 @@ def compress_video(
     first = next(rest, None)
     if first is None:
         raise MediaError("there are no frames")
-    priors = smallest_of(model) if prior is None or prior == "auto" else (prior_called(prior, model),)
+    priors = priors_called(prior, model)
     kept = len(model.radices) if bits is None else model.check_bits(bits)
     steps = check_search(search, model)
     find = Search(model, priors[0], kept, steps, told, priors[1:]) if steps else None
