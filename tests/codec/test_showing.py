@@ -91,6 +91,7 @@ def test_what_is_left_of_a_file_is_shown_alike(photo: Callable[[str], Path]) -> 
 def test_the_faithful_one_is_known() -> None:
     model = named_model(EYE)
     faithful = faithful_of(model)
-    assert faithful is not None
+    assert faithful is not model
     assert faithful.code_hash == model.code_hash
-    assert faithful_of(faithful) is faithful_of(named_model("biscuit-s")) is None
+    assert faithful_of(faithful) is faithful
+    assert faithful_of(named_model("biscuit-s")) is named_model("biscuit-s")

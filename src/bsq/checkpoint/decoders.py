@@ -25,9 +25,9 @@ SETTINGS = "decoder"  # the fact in such a file that says how it is built
 FAITHFUL = "faithful"
 """The decoder that came out of the training of the whole, in model.safetensors."""
 
-_faithful: WeakKeyDictionary[Tokenizer, Tokenizer] = WeakKeyDictionary()
-
 NAME = re.compile(r"[a-z][a-z0-9-]{1,31}")  # two characters at least: "c:" is a drive
+
+_faithful: WeakKeyDictionary[Tokenizer, Tokenizer] = WeakKeyDictionary()
 
 
 def split_decoder(name: str) -> tuple[str, str]:
@@ -91,10 +91,10 @@ def with_decoder(tokenizer: Tokenizer, folder: Path, decoder: str) -> Tokenizer:
     return other
 
 
-def faithful_of(tokenizer: Tokenizer) -> Tokenizer | None:
-    """The model that a tokenizer was loaded as another decoder of, on the same device; None for all others."""
+def faithful_of(tokenizer: Tokenizer) -> Tokenizer:
+    """The model that a tokenizer was loaded as another decoder of, on its device; any other one itself."""
     faithful = _faithful.get(tokenizer)
-    return None if faithful is None else faithful.to(next(tokenizer.parameters()).device)
+    return tokenizer if faithful is None else faithful.to(next(tokenizer.parameters()).device)
 
 
 def _settings(path: Path) -> TransformerSettings | None:

@@ -57,7 +57,7 @@ def colours_of(seen: Seen, codes: Codes, pixels: Tensor) -> ColourMap:
 @torch.no_grad()
 def look(model: Tokenizer, codes: Codes, pixels: Tensor, kept: Tensor | None = None) -> Seen:
     """What codes show of a picture (1, 3, H, W) by the faithful decoder; `kept` as `Tokenizer.decode` takes it."""
-    model = faithful_of(model) or model
+    model = faithful_of(model)
     patch, (height, width) = model.patch, pixels.shape[-2:]
     if codes.shape[2] * codes.shape[3] <= WHOLE:
         return Seen(model.decode(codes, (height, width), kept), pixels[:, :, None], True)
@@ -102,7 +102,7 @@ class FilmColours:
     """
 
     def __init__(self, model: Tokenizer) -> None:
-        self._model, self._fit = faithful_of(model) or model, ColourFit()
+        self._model, self._fit = faithful_of(model), ColourFit()
         self._waiting: list[np.ndarray] = []
         self._groups, self._bits = 0, 0
         self._size = 0, 0

@@ -11,9 +11,8 @@ from itertools import islice
 import numpy as np
 import torch
 
-from bsq.checkpoint.decoders import faithful_of
-from bsq.codec.colours import ColourMap, coloured
-from bsq.codec.showing import in_colours_of, shown
+from bsq.codec.colours import ColourMap
+from bsq.codec.showing import decoded_beside, set_right, shown
 from bsq.codes import Codes
 from bsq.data.pictures import check_picture, to_pixels, to_uint8
 from bsq.errors import ShapeError
@@ -68,11 +67,10 @@ def decode_group(
         pixels = shown(model, codes, size, colours=colours)
         yield from (to_uint8(pixels[:, :, number]) for number in wanted)
         return
-    stream, faithful = model.stream_decoder(size), faithful_of(model) if colours else None
+    stream, faithful = model.stream_decoder(size), decoded_beside(model, colours)
     beside = None if faithful is None else faithful.stream_decoder(size)
     for number in range(wanted.stop):
         frame = Codes(codes.digits[:, number : number + 1], codes.radices)
         pixels, right = stream.push(frame), None if beside is None else beside.push(frame)
         if number in wanted:
-            pixels = coloured(pixels, colours) if right is None else in_colours_of(coloured(right, colours), pixels)
-            yield to_uint8(pixels)
+            yield to_uint8(set_right(pixels, right, colours))

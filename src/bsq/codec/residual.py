@@ -76,7 +76,12 @@ def with_residual(pixels: Tensor, residual: Residual) -> Tensor:
 def of_rows(layer: Layer, rows: range, width: int) -> Tensor:
     """What a layer adds to red, green and blue of some rows of pixels: float32 (3, rows, width)."""
     nodes = torch.einsum("oc,chw->ohw", RGB, exact(layer.values) * (layer.step * LEVEL)).float()
-    return between(between(nodes, rows, layer.spacing).mT, range(width), layer.spacing).mT
+    return spread_out(nodes, layer.spacing, rows, width)
+
+
+def spread_out(nodes: Tensor, spacing: int, rows: range, width: int) -> Tensor:
+    """Some rows of pixels (…, rows, width) from nodes (…, h, w), bilinear."""
+    return between(between(nodes, rows, spacing).mT, range(width), spacing).mT
 
 
 def between(nodes: Tensor, pixels: range, spacing: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from bsq.checkpoint.decoders import faithful_of
 from bsq.codec.colours import STRIP, ColourMap, coloured
-from bsq.codec.residual import Residual, between, with_residual
+from bsq.codec.residual import Residual, spread_out, with_residual
 from bsq.codes import Codes
 from bsq.tokenizer import Tokenizer
 
@@ -30,21 +30,32 @@ def shown(
     residual: Residual = (),
 ) -> Tensor:
     """Pixels (1, 3, T, H, W) of codes, set right; `kept` as `Tokenizer.decode` takes it."""
-    pixels, faithful = model.decode(codes, size, kept), faithful_of(model)
-    if faithful is None or not (colours or residual):
+    beside = decoded_beside(model, colours, residual)
+    faithful = None if beside is None else beside.decode(codes, size, kept)
+    return set_right(model.decode(codes, size, kept), faithful, colours, residual)
+
+
+def decoded_beside(model: Tokenizer, colours: ColourMap, residual: Residual = ()) -> Tokenizer | None:
+    """The model whose colours are wanted as well, None where there is nothing to set right or it is the same."""
+    faithful = faithful_of(model)
+    return faithful if faithful is not model and (colours or residual) else None
+
+
+def set_right(pixels: Tensor, faithful: Tensor | None, colours: ColourMap, residual: Residual = ()) -> Tensor:
+    """Decoded pixels (1, 3, T, H, W), changed in place. `faithful`, those of the faithful decoder, if another one made
+    them.
+    """
+    if faithful is None:
         return with_residual(coloured(pixels, colours), residual)
-    right = with_residual(coloured(faithful.decode(codes, size, kept), colours), residual)
-    return in_colours_of(right, pixels)
+    return in_colours_of(with_residual(coloured(faithful, colours), residual), pixels)
 
 
 def in_colours_of(right: Tensor, pixels: Tensor) -> Tensor:
     """`pixels` (1, 3, T, H, W), changed in place so that larger parts have the means that they have in `right`."""
-    missing = right.sub_(pixels.to(right.device)).to(pixels.device, torch.float32)[0].movedim(1, 0)  # (T, 3, H, W)
-    means = F.avg_pool2d(missing, PART, ceil_mode=True)
+    missing = (right - pixels.to(right.device)).to(pixels.device, torch.float32)[0].movedim(1, 0)  # (T, 3, H, W)
+    means = F.avg_pool2d(missing, PART, ceil_mode=True).movedim(0, 1)  # (3, T, …)
     height, width = missing.shape[-2:]
-    for frame, nodes in enumerate(means):
-        for top in range(0, height, STRIP):
-            rows = range(top, min(top + STRIP, height))
-            added = between(between(nodes, rows, PART).mT, range(width), PART).mT
-            pixels[:, :, frame, rows.start : rows.stop] += added
+    for top in range(0, height, STRIP):
+        rows = range(top, min(top + STRIP, height))
+        pixels[..., rows.start : rows.stop, :] += spread_out(means, PART, rows, width)
     return pixels.clamp_(-1, 1)

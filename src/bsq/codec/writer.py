@@ -156,7 +156,7 @@ class PictureWriter:
         if draft.seen is not None and draft.seen.whole:
             shown = draft.seen.shown.clone()
         else:
-            shown = (faithful_of(self.model) or self.model).decode(draft.codes, size, draft.kept)
+            shown = faithful_of(self.model).decode(draft.codes, size, draft.kept)
         return with_residual(coloured(shown, written.colours)[:, :, 0], written.residual)
 
     def _squared_error(self, written: Written) -> float:
