@@ -17,7 +17,7 @@ from bsq.codec.residual import LARGEST_VALUE, Layer, Residual, most_nodes, node_
 from bsq.codes import Codes
 from bsq.errors import DamagedStreamError, TruncatedStreamError
 from bsq.prior.base import Grid
-from bsq.prior.sparse import SparsePrior
+from bsq.prior.sparse import SparsePrior, to_digits, to_values
 
 MAX_LAYERS, MAX_STEP = 4, 255
 SPACINGS = range(16, 4097)
@@ -30,9 +30,8 @@ def residual_bytes(residual: Residual) -> bytes:
         largest = int(np.abs(layer.values).max())
         if not largest:
             continue
-        digits = np.where(layer.values > 0, 2 * layer.values - 1, -2 * layer.values).astype(np.uint8)
-        coded = OneChunk()
-        codes = Codes(torch.from_numpy(np.moveaxis(digits, 0, -1).copy())[None, None], (2 * largest + 1,) * 3)
+        digits = np.moveaxis(to_digits(layer.values), 0, -1).astype(np.uint8, order="C")
+        coded, codes = OneChunk(), Codes(torch.from_numpy(digits)[None, None], (2 * largest + 1,) * 3)
         write_group(codes, SparsePrior(), coded)
         head = varint(layer.spacing), varint(layer.step), varint(largest)
         parts += [*head, varint(len(coded.payload) << 1 | coded.form.value), coded.payload]
@@ -79,9 +78,8 @@ def read_layer(fields: FieldReader, info: StreamInfo, nodes: int) -> Layer:
     table = Table(digits, np.zeros(digits.shape, bool))
     if not read_group(table, SparsePrior(), grid, (2 * largest + 1,) * 3, [chunk]):
         raise DamagedStreamError("a layer of a residual is too short for its values")
-    sizes = (digits.astype(np.int64) + 1) // 2
-    values = np.where(digits % 2 == 1, sizes, -sizes)
-    return Layer(spacing, step, np.moveaxis(values.reshape(grid.height, grid.width, 3), -1, 0).copy())
+    values = to_values(digits).reshape(grid.height, grid.width, 3)
+    return Layer(spacing, step, np.moveaxis(values, -1, 0).copy())
 
 
 class OneChunk:

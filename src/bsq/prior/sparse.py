@@ -29,8 +29,23 @@ ZEROS = np.array([29, 16, 10, 6, 3, 2])
 OTHERS = 3
 
 
+def to_digits(values: np.ndarray) -> np.ndarray:
+    """0, 1, −1, 2, −2, … → 0, 1, 2, 3, 4, …"""
+    return np.where(values > 0, 2 * values - 1, -2 * values)
+
+
+def to_values(digits: np.ndarray) -> np.ndarray:
+    """Mirror of `to_digits`, int64."""
+    return np.where(digits % 2 == 1, sizes_of(digits), -sizes_of(digits))
+
+
+def sizes_of(digits: np.ndarray) -> np.ndarray:
+    """The absolute values that digits stand for, int64."""
+    return (np.asarray(digits, np.int64) + 1) // 2
+
+
 class SparsePrior:
-    """Digits of odd radix 2·m + 1 stand for 0, 1, −1, 2, −2, … m, −m."""
+    """Digits of odd radix 2·m + 1 stand for the numbers −m … m (`to_values`)."""
 
     name = "sparse"
     identity = b"sparse\0\1"
@@ -49,7 +64,7 @@ class SparsePrior:
                 around = 24 * (np.minimum(sizes[near], CAP) @ WEIGHTS) // np.maximum(known[near] @ WEIGHTS, 4)
                 contexts = np.searchsorted(BOUNDS, around, "right") * (BEFORE + 1) + np.minimum(before[tokens], BEFORE)
                 answer = yield Question(tokens, digit, counts.frequencies(radix)[contexts], 0)
-                sizes[tokens], known[tokens] = (np.asarray(answer) + 1) // 2, 1
+                sizes[tokens], known[tokens] = sizes_of(answer), 1
                 counts.learn(contexts, sizes[tokens])
             before += sizes[:-1]
 
