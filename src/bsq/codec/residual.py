@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bsq.codec.colours import CHROMA, RGB, STRIP, YCOCG, exact
+from bsq.codec.colours import CHROMA, RGB, STRIP, exact, ycocg
 
 LEVEL = 2 / 255
 """Of pixels in [−1, 1]."""
@@ -146,7 +146,7 @@ def fit_residual(shown: Tensor, meant: Tensor, measure: Callable[[Residual], int
     """
     if max(shown.shape[-2:]) > LONGEST_SIDE:
         return ()
-    missing = torch.einsum("oc,chw->ohw", YCOCG.float(), (meant.cpu() - shown.cpu().float())[0])
+    missing = planes(meant.cpu() - shown.cpu().float())
     error = weigh(missing.square().sum((1, 2)))
     best: Residual = ()
     least = costs(error, measure(()))
@@ -166,12 +166,16 @@ def candidates(missing: Tensor) -> Iterator[tuple[Residual, float]]:
     coarse = fit.layer(COARSE_STEP)
     gain = fit.gain(coarse)
     yield (coarse,), gain
-    size, weights = missing.shape[-2:], YCOCG.float()
-    left = missing - torch.einsum("oc,chw->ohw", weights, of_rows(coarse, range(size[0]), size[1]))
-    fit = LayerFit(left, FINE)
+    height, width = missing.shape[-2:]
+    fit = LayerFit(missing - planes(of_rows(coarse, range(height), width)[None]), FINE)
     for step in FINE_STEPS:
         fine = fit.layer(step)
         yield (coarse, fine), gain + fit.gain(fine)
+
+
+def planes(pixels: Tensor) -> Tensor:
+    """Red, green and blue (1, 3, H, W) → Y, Co and Cg, float32 (3, H, W)."""
+    return ycocg(pixels).reshape(pixels.shape[1:]).float()
 
 
 def weigh(squares: Tensor) -> float:

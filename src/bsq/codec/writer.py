@@ -37,14 +37,15 @@ TRIES = 4
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """Codes as they were coded; how many digits of each are kept, as `Tokenizer.decode` takes them; and what they show,
-    None where pixels are not set right.
+    """Codes as they were coded; how many digits of each are kept, as `Tokenizer.decode` takes them; what they show,
+    None where pixels are not set right, and the map of colours that is wanted.
     """
 
     coded: CodedStream
     codes: Codes
     kept: Tensor | None
     seen: Seen | None
+    colours: ColourMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ class PictureWriter:
             if over <= 0 or most == 1:
                 break
             # First without what was wanted over larger parts, if not even the map had room.
-            over = min(over, RECORD) if wanted.colours and not choices[-1].colours else over
+            over = min(over, RECORD) if draft.colours and not choices[-1].colours else over
             room = max(len(coded(1).stream()), len(coded(most).stream()) - over)
         return self.nearest(choices)
 
@@ -134,18 +135,18 @@ class PictureWriter:
         return choices[0] if len(choices) == 1 else min(choices, key=self._squared_error)
 
     def _draft(self, coded: CodedStream, codes: Codes, kept: Tensor | None = None) -> Draft:
-        return Draft(coded, codes, kept, look(self.model, codes, self.pixels, kept) if self.colours else None)
+        if not self.colours:
+            return Draft(coded, codes, kept, None, ())
+        seen = look(self.model, codes, self.pixels, kept)
+        return Draft(coded, codes, kept, seen, colours_of(seen, codes, self.pixels))
 
     def _finished(self, draft: Draft, max_bytes: int | None) -> Written:
         """The draft, set right as far as there is room."""
-        coded, seen = draft.coded, draft.seen
-        if seen is None:
-            return Written(coded.stream(), draft)
-        colours = colours_of(seen, draft.codes, self.pixels)
+        coded, seen, colours = draft.coded, draft.seen, draft.colours
         if max_bytes is not None and len(coded.stream(colours)) > max_bytes:
             colours = ()
         residual: Residual = ()
-        if seen.whole:
+        if seen is not None and seen.whole:
             shown = coloured(seen.shown.clone(), colours)[:, :, 0]
             residual = fit_residual(shown, self.pixels, lambda layers: len(coded.stream(colours, layers)), max_bytes)
         return Written(coded.stream(colours, residual), draft, colours, residual)
