@@ -92,5 +92,6 @@ class OneChunk:
         """There is one group."""
 
     def add(self, form: Form, steps: int, payload: bytes) -> None:
+        """Its only one."""
         assert steps == 1
         self.form, self.payload = form, payload

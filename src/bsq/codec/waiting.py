@@ -23,9 +23,11 @@ class WaitingChunks:
         self._file = file
 
     def begin_group(self) -> None:
+        """As `ChunkSink`."""
         self._file.write(RECORD.pack(GROUP, 0, 0))
 
     def add(self, form: Form, steps: int, payload: bytes) -> None:
+        """As `ChunkSink`."""
         self.size += RECORD.size + len(payload)
         self._file.write(RECORD.pack(form.value, steps, len(payload)) + payload)
 

@@ -39,6 +39,7 @@ class Share:
     measured: int = 0
 
     def merge(self, other: Share) -> None:
+        """Take in what another process measured."""
         for name, tally in other.tallies.items():
             self.tallies[name].merge(tally)
         if self.references is not None and other.references is not None:
