@@ -32,7 +32,7 @@ class MaskedSettings(Settings):
     radices       of the codes it models; any first digits of them can be coded alone
     layer_digits  digits coded together; a stream can be cut between layers
     passes        passes over the grid for the first layer, the second, …; the last entry serves all further ones.
-                  Later layers gain little from their own neighbours (docs/results.md), so they take few
+                  Later layers gain little from their own neighbours (docs/trials.md), so they take few
     width         channels of the body
     blocks        residual blocks of the body
     chain_width   units of the chain
