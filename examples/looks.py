@@ -12,6 +12,7 @@ bits; with `--search N`, of codes that so many steps of search found.
 - seams: mean step of the error between neighbouring pixels at the borders of the decoder's windows, which lie half a
   window further in every other block, over that at the other borders of patches; 1 is no seam. A decoder without
   windows has none; pictures smaller than a window show none.
+- patches: that at all borders of patches over that within them.
 - letters: capitals, small letters and digits in Computer Modern Typewriter, black on white, at so many pixels; the
   share whose reconstruction is nearer (in squared error) to the letter that was written than to any other.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import string
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,7 @@ from bsq.layers.windows import WindowAttentionSettings
 FONT = Path(get_data_path()) / "fonts" / "ttf" / "cmtt10.ttf"
 LETTERS = string.ascii_letters + string.digits
 SIZES = 10, 12, 14, 16, 20
+Choice = Callable[[np.ndarray], np.ndarray]
 
 
 def main() -> None:
@@ -46,7 +49,7 @@ def main() -> None:
     parser.add_argument("--search", type=int, default=0, metavar="N", help="steps")
     options = parser.parse_args()
     photographs = [open_picture(one.read()) for one in find_pictures(options.pictures)[: options.count]]
-    heads = "tint: mean, largest", "colour: mean, largest", "alone: mean, largest", "seams"
+    heads = "tint: mean, largest", "colour: mean, largest", "alone: mean, largest", "seams", "patches"
     print("| model | bits |", *(f"{head} |" for head in heads), *(f"{size} px |" for size in SIZES))
     print("|---|---|" + "---|" * (len(heads) + len(SIZES)))
     for name in options.models:
@@ -68,7 +71,8 @@ def faults(coding: Coding, photographs: list[np.ndarray]) -> list[str]:
     """The cells of one row."""
     errors = tint(coding), colour(coding), alone(coding)
     cells = [f"{error.mean():.2f}, {error.max():.2f} |" for error in errors]
-    cells.append(f"{seams(coding, photographs):.2f} |")
+    steps = steps_of(coding, photographs)
+    cells += [f"{seams(coding.model, steps):.2f} |", f"{patches(coding.model, steps):.2f} |"]
     return cells + [f"{legible(coding, size):.0%} |" for size in SIZES]
 
 
@@ -106,23 +110,34 @@ def flat_colours() -> np.ndarray:
     return np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3).round()
 
 
-def seams(coding: Coding, photographs: list[np.ndarray]) -> float:
-    model = coding.model
+def steps_of(coding: Coding, photographs: list[np.ndarray]) -> list[np.ndarray]:
+    """Mean steps of the error down and across each photograph: those before row or column 1, 2, …"""
+    steps = []
+    for picture in photographs:
+        error = again(coding, picture) - picture
+        steps += [np.abs(np.diff(error, axis=axis)).mean(axis=(1 - axis, 2)) for axis in (0, 1)]
+    return steps
+
+
+def seams(model: Tokenizer, steps: list[np.ndarray]) -> float:
     match model.settings.decoder.attention:
         case WindowAttentionSettings(size=size):
             window = size // 2 * model.patch  # whole windows and, in every other block, half of one
         case _:
             return 1.0
-    at_windows, elsewhere = [], []
-    for picture in photographs:
-        error = again(coding, picture) - picture
-        for axis in (0, 1):
-            steps = np.abs(np.diff(error, axis=axis)).mean(axis=(1 - axis, 2))
-            at = np.arange(1, len(steps) + 1)
-            at_windows.append(steps[at % window == 0])
-            elsewhere.append(steps[(at % model.patch == 0) & (at % window != 0)])
-    borders, others = np.concatenate(at_windows), np.concatenate(elsewhere)
-    return float(borders.mean() / others.mean()) if len(borders) and len(others) else 1.0
+    return ratio(steps, lambda at: at % window == 0, lambda at: (at % model.patch == 0) & (at % window != 0))
+
+
+def patches(model: Tokenizer, steps: list[np.ndarray]) -> float:
+    return ratio(steps, lambda at: at % model.patch == 0, lambda at: at % model.patch != 0)
+
+
+def ratio(steps: list[np.ndarray], here: Choice, there: Choice) -> float:
+    """The mean step at the rows and columns chosen `here` over that `there`; 1 if there are none."""
+    found, others = (
+        np.concatenate([one[choose(np.arange(1, len(one) + 1))] for one in steps]) for choose in (here, there)
+    )
+    return float(found.mean() / others.mean()) if len(found) and len(others) else 1.0
 
 
 def legible(coding: Coding, size: int) -> float:

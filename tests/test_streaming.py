@@ -12,16 +12,19 @@ from bsq.layers.positions import LearnedPositionsSettings
 from bsq.layers.windows import WindowAttentionSettings
 from bsq.quantizers import BsqSettings, KlSettings, VqSettings
 from bsq.tokenizer import Tokenizer, TokenizerSettings
+from bsq.vit.decoder import DecoderSettings
+from bsq.vit.refiner import RefinerSettings
 from bsq.vit.transformer import TransformerSettings
 
 TABLE = LearnedPositionsSettings(rows=2, columns=2, frames=200)
 
 
-def build(quantizer=None, **changes):
+def build(quantizer=None, refiner=None, **changes):
     part = TransformerSettings(**{"width": 16, "depth": 2, "head_width": 8, **changes})
     torch.manual_seed(0)
     quantizer = BsqSettings(bits=9) if quantizer is None else quantizer
-    model = Tokenizer(TokenizerSettings(patch=4, quantizer=quantizer, encoder=part, decoder=part)).eval()
+    decoder = DecoderSettings(**part.model_dump(), refiner=refiner)
+    model = Tokenizer(TokenizerSettings(patch=4, quantizer=quantizer, encoder=part, decoder=decoder)).eval()
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1 and "codebook" not in name:
             torch.nn.init.normal_(parameter, std=0.5)
@@ -34,6 +37,7 @@ MODELS = {
     "frames alone": build(window_frames=1, depth=1),
     "windows": build(attention=WindowAttentionSettings(size=2), window_frames=4),
     "tiles": build(positions=TABLE, window_frames=5),
+    "refined": build(refiner=RefinerSettings(width=8), window_frames=2),
     "one code of many": build(VqSettings(size=64, width=8), window_frames=2),
 }
 

@@ -25,6 +25,7 @@ from bsq.quantizers import (
     VqSettings,
 )
 from bsq.tokenizer import Tokenizer, TokenizerSettings
+from bsq.vit.decoder import DecoderSettings
 from bsq.vit.transformer import TransformerSettings
 
 
@@ -330,7 +331,7 @@ def test_settings_refuse_what_they_do_not_know():
     [
         {"patch": 4},
         {"quantizer": BsqSettings(bits=10)},
-        {"decoder": TransformerSettings(width=16, depth=1, head_width=16)},
+        {"decoder": DecoderSettings(width=16, depth=1, head_width=16)},
     ],
 )
 def test_every_setting_changes_the_result(change):
@@ -359,7 +360,8 @@ def test_weights_are_at_least_what_settings_say(
     positions: LearnedPositionsSettings | RotaryPositionsSettings,
 ) -> None:
     tiny = tiny_tokenizer.settings
-    side = tiny.encoder.model_copy(update={"positions": positions, "window_frames": None})
-    changed = tiny.model_copy(update={"quantizer": quantizer, "encoder": side, "decoder": side})
+    asked = {"positions": positions, "window_frames": None}
+    sides = {part: getattr(tiny, part).model_copy(update=asked) for part in ("encoder", "decoder")}
+    changed = tiny.model_copy(update={"quantizer": quantizer, **sides})
     there = sum(tensor.numel() for tensor in Tokenizer(changed).state_dict().values())
     assert 0.5 * there < changed.least_weights() <= there

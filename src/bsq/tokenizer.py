@@ -25,7 +25,7 @@ from bsq.quantizers import KL, GumbelSettings, KlSettings, QuantizerSettings, Vq
 from bsq.quantizers.base import Quantized
 from bsq.settings import Settings
 from bsq.streaming import StreamDecoder, StreamEncoder
-from bsq.vit.decoder import Decoder
+from bsq.vit.decoder import Decoder, DecoderSettings
 from bsq.vit.encoder import Encoder
 from bsq.vit.grids import GridPast, decode_grid, encode_grid, tiling_of
 from bsq.vit.transformer import TransformerSettings
@@ -37,7 +37,7 @@ class TokenizerSettings(Settings):
     patch: int = Field(default=8, ge=1)
     quantizer: QuantizerSettings
     encoder: TransformerSettings = TransformerSettings()
-    decoder: TransformerSettings = TransformerSettings()
+    decoder: DecoderSettings = DecoderSettings()
 
     def least_weights(self) -> int:
         """How many numbers the weights are at least, without building anything."""

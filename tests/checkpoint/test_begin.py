@@ -8,6 +8,7 @@ from bsq.layers.positions import LearnedPositionsSettings
 from bsq.layers.windows import WindowAttentionSettings
 from bsq.quantizers import BsqSettings
 from bsq.tokenizer import Tokenizer, TokenizerSettings
+from bsq.vit.refiner import RefinerSettings
 from bsq.vit.transformer import TransformerSettings
 
 LEARNED = {"positions": LearnedPositionsSettings(rows=2, columns=3)}
@@ -115,6 +116,22 @@ def test_more_blocks_change_nothing_until_they_learn(kind):
     begin_from(given, both)
     assert torch.equal(both.encode(pixels).digits, codes.digits)
     assert both.code_hash != given.code_hash
+
+
+def test_a_refiner_changes_nothing_until_it_learns():
+    given = build()
+    refined = given.settings.decoder.model_copy(update={"refiner": RefinerSettings(width=8)})
+    grown = Tokenizer(given.settings.model_copy(update={"decoder": refined})).eval()
+    torch.nn.init.ones_(grown.decoder.refiner.last.weight)
+    begin_from(given, grown)
+    codes = given.encode(clip(1))
+    assert torch.equal(grown.decode(codes), given.decode(codes))
+    torch.nn.init.ones_(grown.decoder.refiner.last.weight)
+    again = Tokenizer(grown.settings).eval()
+    begin_from(grown, again)
+    assert torch.equal(again.decode(codes), grown.decode(codes))
+    with pytest.raises(SettingsError, match=r"its decoder\.refiner is \{"):
+        begin_from(grown, given)
 
 
 def test_blocks_are_not_cut():

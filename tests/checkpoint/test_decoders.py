@@ -23,6 +23,7 @@ from bsq.codec.shelf import name_of, named_model
 from bsq.errors import CheckpointError
 from bsq.layers.positions import LearnedPositionsSettings
 from bsq.tokenizer import Tokenizer
+from bsq.vit.refiner import RefinerSettings
 
 
 @pytest.fixture
@@ -49,7 +50,8 @@ def test_the_codes_are_the_same_the_pixels_are_not(two: Path, other_tokenizer: T
 
 def test_it_may_be_built_otherwise(two: Path, tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
     settings = tiny_tokenizer.settings
-    deep = settings.decoder.model_copy(update={"depth": settings.decoder.depth + 1})
+    change = {"depth": settings.decoder.depth + 1, "refiner": RefinerSettings(width=8)}
+    deep = settings.decoder.model_copy(update=change)
     deeper = Tokenizer(settings.model_copy(update={"decoder": deep})).eval()
     begin_from(tiny_tokenizer, deeper)
     with torch.no_grad():

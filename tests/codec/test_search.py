@@ -34,7 +34,7 @@ from bsq.prior.masked import MaskedPrior, MaskedSettings
 from bsq.prior.uniform import UniformPrior
 from bsq.quantizers import BsqSettings, FsqSettings, LfqSettings
 from bsq.tokenizer import Tokenizer
-from bsq.vit.transformer import TransformerSettings
+from bsq.vit.decoder import DecoderSettings
 
 CAT = pictures.chelsea()[60:188, 120:248]
 
@@ -352,7 +352,7 @@ def test_other_models_are_searched_too(tiny_tokenizer: Tokenizer, steps: int) ->
         assert decompress(data, model).shape == (40, 40, 3)
 
 
-LEARNED = TransformerSettings(width=16, depth=1, head_width=16, positions=LearnedPositionsSettings(rows=4, columns=4))
+LEARNED = DecoderSettings(width=16, depth=1, head_width=16, positions=LearnedPositionsSettings(rows=4, columns=4))
 
 
 @pytest.mark.parametrize(

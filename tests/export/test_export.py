@@ -61,6 +61,19 @@ def test_gathered_windows_compute_what_rolled_ones_do(size: tuple[int, int], att
     assert torch.allclose(again, tokenizer.decode(codes)[:, :, 0], atol=1e-6)
 
 
+@torch.no_grad()
+def test_what_a_refiner_adds_is_in_the_program() -> None:
+    plain = tokenizer_of()
+    told = plain.settings.model_dump()
+    refined = Tokenizer(
+        TokenizerSettings.model_validate({**told, "decoder": {**told["decoder"], "refiner": {}}})
+    ).eval()
+    torch.nn.init.normal_(refined.decoder.get_parameter("refiner.last.weight"), std=0.3)
+    digits = PictureEncoder(refined)(pictures(2, 3, 61, 130))
+    again = PictureDecoder(refined)(digits)
+    assert torch.allclose(again, refined.decode(bsq.Codes(digits[:, None], refined.radices))[:, :, 0], atol=1e-6)
+
+
 @pytest.mark.parametrize("quantizer", QUANTIZERS, ids=lambda one: one["kind"])
 @torch.no_grad()
 def test_every_quantizer_reads_the_same_digits(quantizer: dict[str, Any]) -> None:

@@ -25,6 +25,11 @@ def coding(attention: FullAttentionSettings | WindowAttentionSettings) -> Simple
     )
 
 
+def seams(looks: ModuleType, attention: FullAttentionSettings | WindowAttentionSettings, picture: np.ndarray) -> float:
+    made = coding(attention)
+    return looks.seams(made.model, looks.steps_of(made, [picture]))
+
+
 def with_steps(every: int, first: int) -> np.ndarray:
     """A grey picture that is 9 levels brighter or darker behind each step, and a little noisy."""
     side = np.arange(96)
@@ -38,12 +43,21 @@ def test_seams_are_at_whole_and_at_shifted_windows(
     looks: ModuleType, monkeypatch: pytest.MonkeyPatch, every: int, first: int, seen: bool
 ) -> None:
     monkeypatch.setattr(looks, "again", lambda coding, picture: with_steps(every, first))
-    found = looks.seams(coding(WindowAttentionSettings(size=8)), [GREY])
+    found = seams(looks, WindowAttentionSettings(size=8), GREY)
     assert (found > 1.5) is seen
 
 
 def test_where_there_are_no_windows_there_are_no_seams(looks: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looks, "again", lambda coding, picture: picture.astype(float))
-    assert looks.seams(coding(FullAttentionSettings()), [GREY]) == 1.0
-    assert looks.seams(coding(WindowAttentionSettings(size=8)), [GREY[:12, :12]]) == 1.0
-    assert looks.seams(coding(WindowAttentionSettings(size=2)), [GREY]) == 1.0
+    assert seams(looks, FullAttentionSettings(), GREY) == 1.0
+    assert seams(looks, WindowAttentionSettings(size=8), GREY[:12, :12]) == 1.0
+    assert seams(looks, WindowAttentionSettings(size=2), GREY) == 1.0
+
+
+@pytest.mark.parametrize(("every", "first", "seen"), [(4, 0, True), (8, 0, True), (4, 1, False)])
+def test_borders_of_patches_are_told_from_what_is_within(
+    looks: ModuleType, monkeypatch: pytest.MonkeyPatch, every: int, first: int, seen: bool
+) -> None:
+    monkeypatch.setattr(looks, "again", lambda coding, picture: with_steps(every, first))
+    made = coding(FullAttentionSettings())
+    assert (looks.patches(made.model, looks.steps_of(made, [GREY])) > 1.5) is seen

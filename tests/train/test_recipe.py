@@ -28,7 +28,8 @@ def sources_for(path: Path) -> list[str]:
     if path.stem.startswith(("ucf101", "video-")):
         return [clips]
     with_clips = [
-        f"biscuit-s-{run}" for run in ("video", "dial", "structure", "colour", "deeper", "recolour", "perceptual")
+        f"biscuit-s-{run}"
+        for run in ("video", "dial", "structure", "colour", "deeper", "refined", "recolour", "perceptual")
     ]
     return [pictures, clips] if path.stem in with_clips else [pictures]
 

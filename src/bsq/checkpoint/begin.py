@@ -3,7 +3,8 @@ fewer blocks. What enters: the trained model. What leaves: one that gives what i
 
 Pictures and videos share all weights but the table of frames, which learned positions have and rotary ones do not
 need. New rows of it are zero (PAPER: §3.3), so that before any training a clip's first frame has the very codes and
-pixels that the picture model gives it. New blocks come behind those that are there and add nothing yet.
+pixels that the picture model gives it. New blocks come behind those that are there, a refiner behind
+all of them, and add nothing yet.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from bsq.vit.transformer import TransformerSettings
 TEMPORAL = ("time", "window_frames")
 # What may grow.
 GROWING = {"positions.frames": "table of {} frames", "depth": "{} blocks"}
+
+
+NEW = "decoder.refiner"  # what may come where there was none
 
 
 def video_from_picture(picture: Tokenizer, frames: int | None = None, window_frames: int | None = None) -> Tokenizer:
@@ -57,8 +61,8 @@ def video_from_picture(picture: Tokenizer, frames: int | None = None, window_fra
 
 
 def begin_from(given: Tokenizer, model: Tokenizer) -> None:
-    """Copy the weights of `given` into `model`: the same model, one that sees further in time, or one whose encoder or
-    decoder has more blocks; more blocks change nothing yet.
+    """Copy the weights of `given` into `model`: the same model, one that sees further in time, one whose encoder or
+    decoder has more blocks, or whose decoder has a refiner; what is new changes nothing yet.
 
     Raises SettingsError that names the first other setting that differs, or what would be cut: frames or blocks.
     """
@@ -66,7 +70,9 @@ def begin_from(given: Tokenizer, model: Tokenizer) -> None:
     for part, there in ((model.encoder, given.encoder), (model.decoder, given.decoder)):
         for block in part.body.blocks[len(there.body.blocks) :]:
             cast(Block, block).add_nothing()
-    tensors = {**model.state_dict(), **given.state_dict()}  # new blocks keep their own
+    if model.decoder.refiner is not None and given.decoder.refiner is None:
+        model.decoder.refiner.add_nothing()
+    tensors = {**model.state_dict(), **given.state_dict()}  # what is new keeps its own
     for name, wanted in model.state_dict().items():
         if name.endswith("positions.frames"):
             table = torch.zeros_like(wanted)
@@ -90,6 +96,8 @@ def _check(given: Any, wanted: Any, name: str) -> None:
     if isinstance(given, dict) and isinstance(wanted, dict):
         for key in {**given, **wanted}:
             _check(given.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+        return
+    if name == NEW and given is None:
         return
     grows = next((what for end, what in GROWING.items() if name.endswith(end)), None)
     if grows is not None and given is not None and wanted is not None:

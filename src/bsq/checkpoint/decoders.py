@@ -19,7 +19,7 @@ from bsq.errors import CheckpointError
 from bsq.folders import CODE_HASH, DECODER_FILES, read_fact, read_tensors, write_tensors
 from bsq.settings import told_faults
 from bsq.tokenizer import Tokenizer
-from bsq.vit.transformer import TransformerSettings
+from bsq.vit.decoder import DecoderSettings
 
 SETTINGS = "decoder"  # the fact in such a file that says how it is built
 FAITHFUL = "faithful"
@@ -97,10 +97,10 @@ def faithful_of(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer if faithful is None else faithful.to(next(tokenizer.parameters()).device)
 
 
-def _settings(path: Path) -> TransformerSettings | None:
+def _settings(path: Path) -> DecoderSettings | None:
     """How the decoder in that file is built, if it says so."""
     told = read_fact(path, SETTINGS)
     try:
-        return None if told is None else TransformerSettings.model_validate_json(told)
+        return None if told is None else DecoderSettings.model_validate_json(told)
     except ValidationError as error:
         raise CheckpointError(f"{path} does not say how its decoder is built: {told_faults(error)}") from error

@@ -28,6 +28,7 @@ from bsq.layers.windows import FullAttentionSettings
 from bsq.quantizers.bsq import BsqSettings
 from bsq.settings import Settings
 from bsq.tokenizer import Tokenizer, TokenizerSettings
+from bsq.vit.decoder import DecoderSettings
 from bsq.vit.transformer import TransformerSettings
 
 PREFIXES = ("state_dict.", "module.", "_orig_mod.")
@@ -193,7 +194,7 @@ def _settings_of(state: Mapping[str, Tensor], settings: OfficialSettings, source
             patch=patch,
             quantizer=BsqSettings(bits=bits, group=_shape(state, group, 1, source)[0] if group in state else 1),
             encoder=transformer("encoder"),
-            decoder=transformer("decoder"),
+            decoder=DecoderSettings.model_validate(transformer("decoder")),
         )
     except ValidationError as error:
         fault = error.errors()[0]

@@ -46,7 +46,10 @@ class PictureDecoder(nn.Module):
     def forward(self, digits: Tensor) -> Tensor:
         code = self.quantizer.lookup(digits)[:, None]
         hidden = through(self.decoder.body, self.decoder.from_code(code))
-        return unpatchify(self.decoder.to_patches(hidden), self.decoder.patch)[:, :, 0].clamp(-1, 1)
+        pixels = unpatchify(self.decoder.to_patches(hidden), self.decoder.patch)[:, :, 0]
+        if self.decoder.refiner is not None:
+            pixels = self.decoder.refiner.refine(pixels, hidden[:, 0])
+        return pixels.clamp(-1, 1)
 
 
 def through(body: Transformer, hidden: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ def lasting(recipe: Recipe) -> dict[str, Any]:
 
 def build_tokenizer(recipe: Recipe) -> Tokenizer:
     """A new tokenizer, its weights drawn from the seed or taken from its `initial` model: the same, or one that
-    sees less far in time or has fewer blocks (`bsq.checkpoint.begin`). Raises SettingsError for any other.
+    sees less far in time, has fewer blocks or no refiner (`bsq.checkpoint.begin`). Raises SettingsError for any other.
     """
     torch.manual_seed(recipe.seed)
     tokenizer = Tokenizer(recipe.model)

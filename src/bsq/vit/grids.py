@@ -98,7 +98,7 @@ def decode_grid(
     batch, frames, rows, columns, _ = codes.shape
     size = batch, 3, frames, rows * decoder.patch, columns * decoder.patch
     pixels = torch.empty(size, dtype=torch.float32, device=codes.device)
-    for part in cut_parts(rows, columns, decoder.body.settings.reach(rows, columns)):
+    for part in cut_parts(rows, columns, decoder.reach(rows, columns)):
         down, right = part.rows.times(decoder.patch), part.columns.times(decoder.patch)
         here = paint(codes[:, :, part.rows.outer, part.columns.outer], part.rows.start, part.columns.start)
         pixels[..., down.own, right.own] = here[..., down.inside, right.inside]
