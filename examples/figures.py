@@ -38,9 +38,10 @@ INK, FAINT, ACCENT = "#1c1c20", "#b9b6ae", "#bc4a3c"
 SHADES = ("#264653", "#2a8278", "#d69e2e", "#bc4a3c")
 REGIONS = ListedColormap(SHADES)
 MODELS = Path(bsq.__file__).parent / "models"
-RUNS = "-pictures", "-clips", "-dial", "-structure", "-colour", ""  # one after another
+RUNS = "-pictures", "-clips", "-dial", "-structure", "-colour", "-deeper", ""  # one after another
 LOGS = [f"training{run}.jsonl" for run in RUNS]
-OTHER_CROPS = "training.jsonl"  # greys and drawn pictures among them: not to be compared with those of the runs before
+# Greys and drawn pictures among the crops: not to be compared with those of the runs before.
+OTHER_CROPS = "training-deeper.jsonl", "training.jsonl"
 BESIDE = ("webp", "jpeg2000", "avif", "jpeg")
 
 
@@ -225,7 +226,7 @@ def draw_training(logs: Sequence[Path]) -> Figure:
         axes.set_ylabel(f"PSNR dB, held-out {name}")
         for rate, color in zip((36, 27, 18, 9), SHADES, strict=True):
             draw_course(axes, read_course(logs, f"{kind}@{rate}"), color, f"{rate} bits")
-    ratios = read_course([log for log in logs if log.name != OTHER_CROPS], "ms_ssim", together=4_000)
+    ratios = read_course([log for log in logs if log.name not in OTHER_CROPS], "ms_ssim", together=4_000)
     decibels = replace(ratios, values=[-10 * math.log10(value) for value in ratios.values])
     draw_course(structure, decibels, INK, "any number of bits")
     structure.set_ylabel("MS-SSIM dB, crops in training")
