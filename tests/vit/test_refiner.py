@@ -21,20 +21,21 @@ from bsq.vit.decoder import Decoder, DecoderSettings
 from bsq.vit.refiner import Refiner, RefinerSettings
 from bsq.vit.transformer import TransformerSettings
 
+PATCH = 4
 
-def build(depth: int = 1, patch: int = 4) -> Refiner:
+
+def build(depth: int = 1) -> Refiner:
     """One that has learned something."""
     torch.manual_seed(0)
-    made = Refiner(RefinerSettings(width=8, depth=depth), 16, patch).eval()
+    made = Refiner(RefinerSettings(width=8, depth=depth), 16, PATCH).eval()
     torch.nn.init.normal_(made.last.weight, std=0.2)
     return made
 
 
-def clip(*grid: int, frames: int = 1, patch: int = 4) -> tuple[Tensor, Tensor]:
+def clip(rows: int, columns: int, frames: int = 1) -> tuple[Tensor, Tensor]:
     """Pixels and hidden tokens."""
     torch.manual_seed(1)
-    rows, columns = grid
-    return torch.randn(2, 3, frames, patch * rows, patch * columns), torch.randn(2, frames, rows, columns, 16)
+    return torch.randn(2, 3, frames, PATCH * rows, PATCH * columns), torch.randn(2, frames, rows, columns, 16)
 
 
 def tokenizer_of(**decoder: Any) -> Tokenizer:

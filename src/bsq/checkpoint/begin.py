@@ -3,8 +3,8 @@ fewer blocks. What enters: the trained model. What leaves: one that gives what i
 
 Pictures and videos share all weights but the table of frames, which learned positions have and rotary ones do not
 need. New rows of it are zero (PAPER: §3.3), so that before any training a clip's first frame has the very codes and
-pixels that the picture model gives it. New blocks come behind those that are there, a refiner behind
-all of them, and add nothing yet.
+pixels that the picture model gives it. New blocks come behind those that are there, a refiner
+behind all of them, and they add nothing yet.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ from bsq.vit.transformer import TransformerSettings
 
 # What may differ freely: how far tokens see in time. A picture has one frame, so nothing of this changes it.
 TEMPORAL = ("time", "window_frames")
-# What may grow.
+# What may grow, and what may come where there was none.
 GROWING = {"positions.frames": "table of {} frames", "depth": "{} blocks"}
-
-
-NEW = "decoder.refiner"  # what may come where there was none
+NEW = "decoder.refiner"
 
 
 def video_from_picture(picture: Tokenizer, frames: int | None = None, window_frames: int | None = None) -> Tokenizer:
@@ -64,7 +62,8 @@ def begin_from(given: Tokenizer, model: Tokenizer) -> None:
     """Copy the weights of `given` into `model`: the same model, one that sees further in time, one whose encoder or
     decoder has more blocks, or whose decoder has a refiner; what is new changes nothing yet.
 
-    Raises SettingsError that names the first other setting that differs, or what would be cut: frames or blocks.
+    Raises SettingsError that names the first other setting that differs, or what would be cut: frames, blocks, a
+    refiner.
     """
     _check(_meaning(given.settings), _meaning(model.settings), "")
     for part, there in ((model.encoder, given.encoder), (model.decoder, given.decoder)):
