@@ -113,7 +113,7 @@ def test_no_map_where_it_does_not_pay(tiny_tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize(("how", "levels"), [({"bits": 20}, True), ({"max_bytes": 700}, True), ({"bits": 1}, False)])
 def test_beside_allocation_and_targets(cat: np.ndarray, how: dict[str, int], levels: bool) -> None:
     for allocate in (False, True):
-        data = compress(cat, **how, allocate=allocate)
+        data = compress(cat, **how, allocate=allocate, search=0)
         info = inspect(data).info
         assert len(info.colours) == 12
         assert bool(info.levels) == (allocate and levels)
@@ -122,8 +122,8 @@ def test_beside_allocation_and_targets(cat: np.ndarray, how: dict[str, int], lev
 
 
 def test_a_target_comes_first(cat: np.ndarray) -> None:
-    plain = compress(cat, bits=1, colours=False)
-    assert compress(cat, max_bytes=len(plain) + 3) == plain
+    plain = compress(cat, bits=1, search=0, colours=False)
+    assert compress(cat, max_bytes=len(plain) + 3, search=0) == plain
 
 
 def test_what_is_left_of_a_stream_has_its_colours(cat: np.ndarray) -> None:

@@ -94,10 +94,9 @@ def test_what_is_missing_adds_up(monkeypatch: pytest.MonkeyPatch, tiny_tokenizer
         seen.append(pixels)
         return latent
 
-    monkeypatch.setattr(Tokenizer, "decode", lambda self, codes, size: clip - 0.1)
     monkeypatch.setattr(Tokenizer, "latent", look)
     told: list[float] = []
-    corrected(tiny_tokenizer, clip, latent, reader(tiny_tokenizer, 12), 2, told.append)
+    corrected(tiny_tokenizer, clip, latent, reader(tiny_tokenizer, 12), lambda codes: clip - 0.1, 2, told.append)
     added = [0.1 * SHARE, 0.1 * SHARE * 1.75]
     for pixels, amount in zip(seen, added, strict=True):
         torch.testing.assert_close(pixels, clip + amount)
@@ -107,7 +106,11 @@ def test_what_is_missing_adds_up(monkeypatch: pytest.MonkeyPatch, tiny_tokenizer
 def test_pixels_stay_in_their_range(tiny_tokenizer: Tokenizer) -> None:
     corners = torch.tensor([-1.0, 1.0]).repeat(8).expand(1, 3, 1, 16, 16)
     latent = tiny_tokenizer.latent(corners)
-    assert corrected(tiny_tokenizer, corners, latent, reader(tiny_tokenizer, 12), 5, silent).isfinite().all()
+    assert (
+        corrected(tiny_tokenizer, corners, latent, reader(tiny_tokenizer, 12), tiny_tokenizer.decode, 5, silent)
+        .isfinite()
+        .all()
+    )
 
 
 def test_latents_count_by_their_direction() -> None:
@@ -119,7 +122,7 @@ def test_latents_count_by_their_direction() -> None:
 
 def test_a_later_try_counts_where_the_first_shows_less(monkeypatch: pytest.MonkeyPatch) -> None:
     worth = iter([1.0, 2.0, 0.5])  # of the encoder's codes, and of two tries
-    monkeypatch.setattr(Search, "distortion_of", lambda self, codes, clip: next(worth))
+    monkeypatch.setattr("bsq.codec.search.in_pieces", lambda shown, clip, settings: next(worth))
     monkeypatch.setattr(Search, "spent", lambda self, codes: 1.0)
     model, pixels = bsq.load("biscuit-s"), to_pixels(CAT)
     asked: list[float] = []
@@ -154,8 +157,8 @@ def test_frames_of_clips_are_corrected() -> None:
     model = bsq.load("biscuit-s")
     clip = torch.cat([as_clip(to_pixels(CAT[:64, :64])), as_clip(to_pixels(CAT[64:, 64:]))], 2)
     latent = model.latent(clip)
-    together = corrected(model, clip, latent, reader(model, 18), 1, silent)
-    alone = corrected(model, clip[:, :, :1], latent[:, :1], reader(model, 18), 1, silent)
+    together = corrected(model, clip, latent, reader(model, 18), model.decode, 1, silent)
+    alone = corrected(model, clip[:, :, :1], latent[:, :1], reader(model, 18), model.decode, 1, silent)
     assert torch.equal(together[:, :1], alone)
     found, first = Search(model, UniformPrior(), 18, 2)(clip), model.encode(clip, 18)
     assert float(distortion(model.decode(found), clip)) < float(distortion(model.decode(first), clip))

@@ -55,7 +55,7 @@ def test_missing_digits_count_as_zero(tiny_tokenizer: Tokenizer) -> None:
     depth = 128 // 16
     assert inspect(data).framing == 3 + 4  # one block: nothing of it can be used before its checksum
     assert "no digits" in str(recover(cut, tiny_tokenizer).missing)
-    large = compress(noise(128, 128), tiny_tokenizer, prior=UniformPrior())
+    large = compress(noise(128, 128), tiny_tokenizer, prior=UniformPrior(), search=0)
     begin = inspect(large).header + 3
     cut = large[: begin + 128 + 4 + (8 * 32 - 128)]
     found = recover(cut, tiny_tokenizer)
@@ -136,10 +136,10 @@ def test_shares_are_told_in_runs() -> None:
 @pytest.mark.parametrize("prior", ["adaptive", "raw"])
 def test_files_of_a_given_size(tiny_tokenizer: Tokenizer, prior: str) -> None:
     picture, chosen = noise(64, 96), prior_called(prior, tiny_tokenizer)
-    sizes = [len(compress(picture, tiny_tokenizer, bits, chosen)) for bits in range(1, 13)]
+    sizes = [len(compress(picture, tiny_tokenizer, bits, chosen, search=0)) for bits in range(1, 13)]
     assert sizes == sorted(set(sizes))
     for target in (sizes[0], sizes[3] - 1, sizes[3], sizes[7] + 1, sizes[11], 10**9):
-        data = compress(picture, tiny_tokenizer, prior=chosen, max_bytes=target)
+        data = compress(picture, tiny_tokenizer, prior=chosen, max_bytes=target, search=0)
         assert len(data) == max(size for size in sizes if size <= target)
     assert inspect(compress(picture, tiny_tokenizer, 5, chosen, max_bytes=10**9)).info.kept == 5
     with pytest.raises(LimitError, match=f"takes {sizes[0]}"):
@@ -160,6 +160,6 @@ def test_a_target_is_met_with_few_trials_and_one_encoding(
 
     monkeypatch.setattr(Tokenizer, "encode", counted("encode", Tokenizer.encode))
     monkeypatch.setattr("bsq.codec.writer.CodedStream", counted("write", CodedStream))
-    compress(noise(40, 40), tiny_tokenizer, max_bytes=100)
+    compress(noise(40, 40), tiny_tokenizer, max_bytes=100, search=0)
     assert calls["encode"] == 1
     assert calls["write"] <= 7  # 5 to find the digits, 2 to find those that leave some room

@@ -352,7 +352,7 @@ def test_names_of_systems(text: str, spec: object) -> None:
         ("", "there are a tokenizer"),
         ("biscuit-s@0", "a number of digits"),
         ("biscuit-s@many", "a number of digits"),
-        ("biscuit-s@18+search0", r"\+searchN"),
+        ("biscuit-s@18+search01", r"\+searchN"),
         ("biscuit-s@18+search", r"\+searchN"),
         ("biscuit-s@18+search4+prior", "in this order"),
         ("webp", "needs a quality, a rate"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from bsq.codec.picture import compress, decompress
 from bsq.codec.shelf import named_model, prior_called
@@ -32,8 +32,8 @@ def shown_name(model: str) -> str:
 
 class OursSettings(Settings):
     """A tokenizer, a prior, and the bits a code to write files at: eighths of a code's length, all numbers, or any;
-    with `allocate` each of these files' bytes are shared out among the tokens, with `search` steps the codes are
-    searched for.
+    with `allocate` each of these files' bytes are shared out among the tokens, with `search` the codes are searched for
+    in so many steps (None: as `bsq encode` does unasked).
     """
 
     kind: Literal["bsq"] = "bsq"
@@ -41,13 +41,7 @@ class OursSettings(Settings):
     prior: PriorName = "auto"
     bits: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | Literal["eighths", "all"] = "eighths"
     allocate: bool = False
-    search: NonNegativeInt = 0
-
-    @model_validator(mode="after")
-    def _one_manner(self) -> Self:
-        if self.allocate and self.search:
-            raise ValueError("choose search or allocate")
-        return self
+    search: NonNegativeInt | None = None
 
 
 class OursCodec:
@@ -60,10 +54,11 @@ class OursCodec:
         self._bits = chosen_bits(settings, len(self.tokenizer.radices))
         words = PRIOR_WORDS.get(self._prior.name, self._prior.name)
         self._allocate, self._search = settings.allocate, settings.search
-        manner = "allocated" if settings.allocate else f"searched {settings.search}" if settings.search else ""
+        manners = ["allocated"] if settings.allocate else []
+        manners += [] if settings.search is None else [f"searched {settings.search}"]
         self.name = "bsq" if settings.prior == "auto" else f"bsq-{settings.prior}"
         self.label = f"bsq, {words} prior"
-        if manner:
+        for manner in manners:
             self.name += f"-{manner.replace(' ', '-')}"
             self.label += f", {manner}"
         self.description = f"model {shown_name(settings.model)}, {words} prior {bytes(self._prior.identity).hex()}"

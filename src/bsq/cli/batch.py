@@ -124,8 +124,8 @@ def size(count: int) -> str:
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {units[0]}"
 
 
-def told_search(steps: int) -> str:
-    """What a file's line says of a search; nothing where there was none."""
+def told_search(steps: int | None) -> str:
+    """What a file's line says of a search that was asked for; nothing where there was none."""
     return f" after {steps} step{'s' * (steps > 1)} of search" if steps else ""
 
 

@@ -84,7 +84,7 @@ Shown = Annotated[
 Threads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="For every codec.")]
 Allocate = Annotated[bool, typer.Option("--allocate", help="Also write ours with `bsq encode --allocate`.")]
 Search = Annotated[
-    int, typer.Option("--search", metavar="N", min=0, help="Also write ours with `bsq encode --search N`.")
+    int | None, typer.Option("--search", metavar="N", min=0, help="Also write ours with `bsq encode --search N`.")
 ]
 
 
@@ -101,7 +101,7 @@ def codecs(
     shown: Shown = None,
     threads: Threads = 1,
     allocate: Allocate = False,
-    search: Search = 0,
+    search: Search = None,
     pictures: Pictures = None,
 ) -> None:
     """Compare real files of equal size: classical codecs and ours."""
@@ -120,7 +120,7 @@ def codecs(
     default = ("auto", "adaptive") if both else ("auto",)
     manners: list[dict[str, int]] = [{}]
     manners += [{"allocate": True}] if allocate else []
-    manners += [{"search": search}] if search else []
+    manners += [{"search": search}] if search is not None else []
     ours = [
         {"model": model, "prior": prior, "bits": sweep, **manner} for manner in manners for prior in priors or default
     ]

@@ -38,12 +38,13 @@ Allocate = Annotated[
     ),
 ]
 Search = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--search",
         metavar="N",
         min=0,
-        help="Look for better codes in N steps: 1 to 3 take seconds and 1 to 4 % more bytes, 20 to 80 far longer.",
+        help="Look for better codes in N steps: 1 to 3 take seconds, 20 to 80 far longer; 0 takes the encoder's. "
+        "Default: 1 for pictures, 0 for huge ones and videos.",
     ),
 ]
 Colours = Annotated[
@@ -73,7 +74,7 @@ def encode(
     target_bpp: TargetRate = None,
     target_bytes: TargetBytes = None,
     allocate: Allocate = False,
-    search: Search = 0,
+    search: Search = None,
     colours: Colours = True,
     group: Group = None,
     frame_rate: FrameRate = None,
@@ -91,19 +92,20 @@ def encode(
     from bsq.data.videos import VIDEO_SUFFIXES
 
     target = SizeLimit.of(target_bpp, target_bytes)
-    check_allocation(allocate, bits is not None or target is not None, search)
+    if allocate and bits is None and target is None:
+        raise SettingsError("--allocate needs --bits, --target-bpp or --target-bytes: how large the file may be")
     naming = Naming(lambda path: path.with_suffix(SUFFIX), lambda path: path.with_name(path.name + SUFFIX))
     jobs = plan(sources, output, PICTURE_SUFFIXES | VIDEO_SUFFIXES, naming)
     refuse_terminal(jobs)
     tokenizer = named_model(model, choose_device(device))
-    check_search(search, tokenizer)
+    check_search(search or 0, tokenizer)
     chosen = None if prior is PriorChoice.auto else prior_called(prior.value, tokenizer)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     if prior is PriorChoice.auto and (note := foreign_prior(tokenizer)):
         say(f"note: {note}; the adaptive prior takes its place")
     rate = None if frame_rate is None else read_rate(frame_rate)
     pictures = PictureEncoding(tokenizer, bits, chosen, target, allocate, search, colours, limit, check, force)
-    videos = VideoEncoding(tokenizer, bits, chosen, group, search, colours, rate, limit, check, force)
+    videos = VideoEncoding(tokenizer, bits, chosen, group, search or 0, colours, rate, limit, check, force)
 
     def work(job: Job, watcher: Watcher) -> Done:
         check_free(job.target, force)
@@ -114,14 +116,6 @@ def encode(
             return encode_video(job, file, videos, watcher)
 
     run_batch(jobs, work, Manner("encoded", quiet, debugging(ctx)))
-
-
-def check_allocation(allocate: bool, limited: bool, search: int) -> None:
-    """Raises SettingsError for --allocate without a size, or beside --search."""
-    if allocate and not limited:
-        raise SettingsError("--allocate needs --bits, --target-bpp or --target-bytes: how large the file may be")
-    if allocate and search:
-        raise SettingsError("choose --search or --allocate")
 
 
 def refuse_for_videos(target: SizeLimit | None, allocate: bool) -> None:

@@ -51,7 +51,7 @@ class PictureEncoding:
     prior: Prior | None  # None: the best
     target: SizeLimit | None
     allocate: bool
-    search: int
+    search: int | None  # None: as usual
     colours: bool
     max_pixels: int
     check: bool

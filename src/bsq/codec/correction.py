@@ -18,6 +18,8 @@ from bsq.tokenizer import Tokenizer
 
 ReadCodes = Callable[[Tensor], Codes]
 """Latents (1, T, h, w, L) → the codes that stand for them."""
+Show = Callable[[Codes], Tensor]
+"""Codes → pixels (1, 3, T, H, W)."""
 
 SHARE = 0.6
 """Of what is missing, added after the first decoding; with every further one less, down to half of it."""
@@ -27,15 +29,21 @@ TRUST = 0.5
 
 @torch.no_grad()
 def corrected(
-    model: Tokenizer, clip: Tensor, first: Tensor, read: ReadCodes, passes: int, tell: Callable[[float], None]
+    model: Tokenizer,
+    clip: Tensor,
+    first: Tensor,
+    read: ReadCodes,
+    show: Show,
+    passes: int,
+    tell: Callable[[float], None],
 ) -> Tensor:
     """The latent (1, T, h, w, L) of a clip (1, 3, T, H, W) in [−1, 1], like its `first`, after so many corrections of
-    the codes that `read` makes of latents; `tell` is told what share of them is done.
+    what is shown of the codes that `read` makes of latents; `tell` is told what share of them is done.
     """
     size, latent, missing = (clip.shape[-2], clip.shape[-1]), first, torch.zeros(())
     for number in range(passes):
         share = SHARE * (1 - number / (2 * passes))
-        shown = model.decode(read(mixed(first, latent)), size)
+        shown = show(read(mixed(first, latent)))
         missing = missing + share * coarse(clip - shown, model.patch)
         latent = model.latent((clip + fine(missing, model.patch, size)).clamp_(-1, 1)).float()
         tell((number + 1) / passes)

@@ -34,13 +34,13 @@ def compress(
     prior: Prior | str | None = None,
     max_bytes: int | None = None,
     allocate: bool = False,
-    search: int = 0,
+    search: int | None = None,
     told: Told | None = None,
     colours: bool = True,
 ) -> bytes:
     """A picture, or a video's file → the bytes of a `.bsq` stream. Arguments and errors are those of
-    `bsq.codec.picture.compress`; a video has neither `max_bytes` nor `allocate`, and its default prior is the one
-    of `compress_video`.
+    `bsq.codec.picture.compress`; a video has neither `max_bytes` nor `allocate`, is searched only where `search` says
+    so, and its default prior is the one of `compress_video`.
     """
     if not isinstance(source, np.ndarray):
         data, name = read_bytes(source), name_of(source)
@@ -52,7 +52,8 @@ def compress(
     target = io.BytesIO()
     with open_video(source) as video:
         frames = SteadyFrames(video)
-        compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=search, told=told, colours=colours)
+        steps = search or 0
+        compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=steps, told=told, colours=colours)
     return target.getvalue()
 
 

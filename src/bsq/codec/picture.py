@@ -16,7 +16,8 @@ from bsq.codec.info import Limits, StreamInfo
 from bsq.codec.measure import inspect
 from bsq.codec.recover import Fill, complete, tell_missing
 from bsq.codec.residual import Residual
-from bsq.codec.search import Search, Told, check_search, growth_of
+from bsq.codec.search import Told
+from bsq.codec.seeking import Seeking, followed, write_alike
 from bsq.codec.shelf import DEFAULT_MODEL, model_of, named_model, priors_called, priors_for
 from bsq.codec.showing import shown
 from bsq.codec.stream import choose_prior, read_available, read_codes
@@ -27,9 +28,6 @@ from bsq.errors import MediaError, SettingsError
 from bsq.prior.base import Prior
 from bsq.tokenizer import Tokenizer
 
-SLACK = 8
-"""Bytes by which a stream may exceed what its digits take by the prior's account."""
-
 
 def compress(
     picture: Source | np.ndarray,
@@ -38,7 +36,7 @@ def compress(
     prior: Prior | str | None = None,
     max_bytes: int | None = None,
     allocate: bool = False,
-    search: int = 0,
+    search: int | None = None,
     told: Told | None = None,
     colours: bool = True,
 ) -> bytes:
@@ -53,11 +51,12 @@ def compress(
         max_bytes: keep as many digits, up to `bits`, as fit into so many bytes.
         allocate: let every token keep as many digits as pay, for the least error (`bsq.codec.allocation`): in
             `max_bytes`, or else in no more bytes than `bits` digits of every token take, set right. One of the two is
-            needed. Takes about six times as long.
+            needed. Digits that a search found come first, the encoder's behind them. Takes about six times as long.
         search: look for better codes than the encoder's in so many steps (`bsq.codec.search`): 1 to 3 decode and
             encode once more each (4 to 9 find no more); 20 to 80 take four decodings each or more, and find more. A
             picture's file is at most 5 % larger (2 % from 10 steps on); where `max_bytes` took digits away, as large
-            as that at most. In many steps only a learned prior steers towards fewer bits.
+            as that at most. In many steps only a learned prior steers towards fewer bits. 0: the encoder's codes.
+            Default: one step for pictures of up to 65,536 tokens, if codes of the model can be searched for.
         told: is told what share of the search is done.
         colours: decode the codes and keep how to set right what they show, where it pays: its colours all over (some
             14 bytes; `bsq.codec.colours`), and in pictures of up to 65,536 tokens what larger parts lack (2 to 5 % of
@@ -71,42 +70,18 @@ def compress(
     """
     pixels = to_pixels(picture if isinstance(picture, np.ndarray) else open_picture(picture))
     model = tokenizer if isinstance(tokenizer, Tokenizer) else named_model(tokenizer)
-    steps = check_search(search, model)
-    if allocate:
-        check_allocation(bits, max_bytes, steps)
+    seeking = Seeking.of(search, model, (pixels.shape[-2], pixels.shape[-1]), told)
+    if allocate and bits is None and max_bytes is None:
+        raise SettingsError("what is there to share out? allocate needs bits or max_bytes")
     most = len(model.radices) if bits is None else model.check_bits(bits)
     first, *spare = priors_called(prior, model)
     writer = PictureWriter(model, first, pixels, colours, tuple(spare))
-
-    def seek(kept: int, growth: float) -> Codes:
-        return Search(model, writer.prior, kept, steps, told)(pixels, growth)
-
-    if steps and max_bytes is None:
-        return writer.set_right(seek(most, growth_of(steps))).data
-    # What `bits` of every token would take may also be spent on more digits of some.
-    codes = model.encode(pixels, None if allocate and max_bytes is None else most)
-    alike = writer.set_right(codes.first(most)) if max_bytes is None else writer.within(codes, max_bytes)
-    if steps and max_bytes is not None:
-        found = writer.set_right(seek(*room_for_search(alike.data, most, max_bytes, steps)), max_bytes)
-        alike = writer.nearest([alike, found]) if len(found.data) <= max_bytes else alike
-    return (writer.allocated(codes, alike, max_bytes or len(alike.data)) if allocate else alike).data
-
-
-def check_allocation(bits: int | None, max_bytes: int | None, steps: int) -> None:
-    """Raises SettingsError where there is nothing to allocate, or a search beside it."""
-    if bits is None and max_bytes is None:
-        raise SettingsError("what is there to share out? allocate needs bits or max_bytes")
-    if steps:
-        raise SettingsError("choose search or allocate: what is searched for all digits is not what some of them need")
-
-
-def room_for_search(stream: bytes, most: int, max_bytes: int, steps: int) -> tuple[int, float]:
-    """Digits that a search instead of this stream keeps, and how many times its bits they may take: where digits of
-    `most` had to go, all that `max_bytes` leaves.
-    """
-    parts = inspect(stream)
-    room = (max_bytes - parts.overhead - SLACK) / max(1, parts.payload)
-    return parts.info.kept, room if parts.info.kept < most else min(room, growth_of(steps))
+    written = write_alike(writer, most, max_bytes, seeking)
+    if allocate:
+        # What `bits` of every token take may also be spent on more digits of some.
+        codes = followed(written.draft.codes, model.encode(pixels, None if max_bytes is None else most))
+        written = writer.allocated(codes, written, max_bytes or len(written.data))
+    return written.data
 
 
 def decompress(

@@ -17,17 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsq.codec.account import Account
 from bsq.codec.blocks import Block, cut_blocks
 from bsq.codec.correction import TRUST, corrected, mixed
+from bsq.codec.distortion import DISTORTION, SQUARED, distortion, in_pieces
 from bsq.codec.kept import kept_bytes
 from bsq.codes import Codes
 from bsq.errors import SettingsError, ShapeError
 from bsq.layers.products import bfloat16_is_faster
 from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings
-from bsq.losses.reconstruction import ReconstructionSettings, reconstruction_loss
 from bsq.losses.structure import TRAINING_MIN_SIDE, pytorch_msssim
 from bsq.pixels import as_clip
-from bsq.prior.base import Prior
+from bsq.prior.base import Prior, unwrapped
 from bsq.prior.estimate import Estimate
 from bsq.prior.exact import ExactPrior
 from bsq.prior.lengths import digit_lengths
@@ -35,10 +36,6 @@ from bsq.quantizers import corner_of
 from bsq.quantizers.base import straight_through
 from bsq.tokenizer import Tokenizer
 
-DISTORTION = ReconstructionSettings(l1=0.25, mse=1.0, ms_ssim=1.0, chroma=4.0)
-"""As recipes/biscuit-s-colour.yaml trains; of sides that have fewer pixels than MS-SSIM needs, without it."""
-SQUARED = ReconstructionSettings(l1=0.0, mse=1.0)
-"""What corrections must make less."""
 DESCENT_FROM = 10
 """Fewer steps are corrections: in so few, gradients find less."""
 GROWTH, CORRECTED_GROWTH = 1.02, 1.05
@@ -59,11 +56,6 @@ FEW = 1_024
 """So many tokens are searched together, whatever they take."""
 PROBE, PROBE_FRAMES = 16, 4
 """Tokens of a side, and frames, of what memory is measured with; twice as many a side for large windows."""
-JUDGED = 512
-"""Side in pixels, at least, of the pieces that distortion is measured in at the end; the last one of an axis has what
-is left over, too.
-"""
-
 Told = Callable[[float], None]
 """Is told what share of a search is done, of the longest it may take: it may end sooner than it seems."""
 
@@ -115,16 +107,20 @@ class Search:
         self.model, self.prior, self.others, self.told = model, prior, others, told
         self.device = next(model.decoder.parameters()).device
         self.descends = self.steps >= DESCENT_FROM
+        self.distortion = DISTORTION if self.descends else SQUARED  # what counts
         if self.descends:
+            exact = unwrapped(prior)
             # A copy: the model's own may be in half precision, or in training.
             self.decoder = copy.deepcopy(model.decoder).float().requires_grad_(False)
-            self.estimate = Estimate(prior, bits, self.device) if isinstance(prior, ExactPrior) else None
+            self.estimate = Estimate(exact, bits, self.device) if isinstance(exact, ExactPrior) else None
         self.kept: dict[int, float] = {}  # by frames: `kept_by_token`
 
     @torch.inference_mode(False)
-    def __call__(self, pixels: Tensor, growth: float | None = None) -> Codes:
+    def __call__(self, pixels: Tensor, growth: float | None = None, account: Account | None = None) -> Codes:
         """Codes (1, T, h, w, bits) of pixels (1, 3, T, H, W) or (1, 3, H, W) in [−1, 1], of less distortion than the
         encoder's in at most `growth` (default: `growth_of`) times their bits; the encoder's, if no such were found.
+
+        `account`: of what codes take and show, kept by a caller who asks for it, too; default: by the priors alone.
 
         Raises what `Tokenizer.encode` raises, and ShapeError for a batch. LimitError where a descent's gradients would
         take too much memory.
@@ -136,21 +132,22 @@ class Search:
         clip = (clip.clone() if clip.is_inference() else clip).to(self.device)
         latent = self.model.latent(clip).float()
         first = self.read(latent)
-        room = (growth_of(self.steps) if growth is None else growth) * self.spent(first)
-        wrong = self.distortion_of(first, clip)
-        for found in self.attempts(clip, latent):
-            if self.spent(found) > room:
+        account = account or Account(self.model, (clip.shape[-2], clip.shape[-1]), self.spent)
+        room = (growth_of(self.steps) if growth is None else growth) * account.bits(first)
+        wrong = in_pieces(account.shown(first), clip, self.distortion)
+        for found in self.attempts(clip, latent, account):
+            if account.bits(found) > room:
                 continue
-            better = self.distortion_of(found, clip) < wrong
+            better = in_pieces(account.shown(found), clip, self.distortion) < wrong
             if better or self.descends:  # another descent would take as long again
                 self.tell(1.0)
                 return found if better else first
         return first
 
-    def attempts(self, clip: Tensor, latent: Tensor) -> Iterator[Codes]:
+    def attempts(self, clip: Tensor, latent: Tensor, account: Account) -> Iterator[Codes]:
         """Codes that may be better than those of the encoder's latent, one after another of fewer bits."""
         if not self.descends:
-            again = corrected(self.model, clip, latent, self.read, self.steps, self.tell)
+            again = corrected(self.model, clip, latent, self.read, account.shown, self.steps, self.tell)
             for trust in TRUSTS:
                 yield self.read(mixed(latent, again, trust))
             return
@@ -248,19 +245,6 @@ class Search:
         with torch.enable_grad():
             return kept_bytes(lambda: place.loss(soft, 1.0, np.random.default_rng(0)), weights)
 
-    @torch.no_grad()
-    def distortion_of(self, codes: Codes, clip: Tensor) -> float:
-        """Of what these codes show, piece by piece."""
-        height, width = clip.shape[-2:]
-        shown = self.model.decode(codes, (height, width))
-        settings, total = DISTORTION if self.descends else SQUARED, 0.0
-        for frame in range(clip.shape[2]):
-            for rows in pieces(height):
-                for columns in pieces(width):
-                    here = slice(None), slice(None), slice(frame, frame + 1), rows, columns
-                    total += float(distortion(shown[here], clip[here], settings)) * clip[here].numel()
-        return total / clip.numel()
-
 
 class Place:
     """A block at work: its digits, those around them, and what they should show."""
@@ -293,21 +277,6 @@ class Place:
 def sign(soft: Tensor) -> Tensor:
     """±1, float32; what is zero counts as negative."""
     return (soft > 0).float() * 2 - 1
-
-
-def distortion(shown: Tensor, wanted: Tensor, settings: ReconstructionSettings = DISTORTION) -> Tensor:
-    """Of what a decoder gives for whole patches, beside pixels (1, 3, T, H, W) that may lack padding."""
-    height, width = wanted.shape[-2:]
-    if min(height, width) < TRAINING_MIN_SIDE:
-        settings = settings.model_copy(update={"ms_ssim": 0.0})
-    return reconstruction_loss(shown[..., :height, :width], wanted, settings).loss
-
-
-def pieces(size: int) -> Iterator[slice]:
-    """Of an axis, `JUDGED` and less than twice that each, or all of it."""
-    count = max(1, size // JUDGED)
-    for number in range(count):
-        yield slice(number * JUDGED, size if number == count - 1 else (number + 1) * JUDGED)
 
 
 class Descent:

@@ -93,6 +93,11 @@ class CodedStream:
         for group in split_groups(codes, info):
             write_group(group, fitting(prior, info), self._chunks)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the codes alone."""
+        return self._chunks.size
+
     def stream(self, colours: ColourMap | None = None, residual: Residual = ()) -> bytes:
         """The stream with that map of colours, the description's where None is given, and that residual."""
         info = self._header.info

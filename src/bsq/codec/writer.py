@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from bsq.checkpoint.decoders import faithful_of
+from bsq.codec import colour_maps
+from bsq.codec.account import Account, Lately
 from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
 from bsq.codec.colour_maps import Seen, colours_of, look
 from bsq.codec.colours import RECORD, ColourMap, coloured
@@ -63,7 +65,7 @@ class Written:
         return len(self.data) - len(self.draft.coded.stream())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class PictureWriter:
     """Writes streams of codes of the picture `pixels` (1, 3, H, W).
 
@@ -77,7 +79,21 @@ class PictureWriter:
     colours: bool = True
     spare: tuple[Prior, ...] = ()
 
-    def coded(self, codes: Codes, levels: tuple[int, ...] = ()) -> CodedStream:
+    def __post_init__(self) -> None:
+        self.coded = Lately(self._coded)
+        self._account = self._new_account(faithful_of(self.model))
+
+    def account_of(self, model: Tokenizer) -> Account:
+        """Of codes as they are written, and what that model shows of them: what was asked of it need not be worked out
+        again to write them.
+        """
+        return self._account if model is self._account.model else self._new_account(model)
+
+    def _new_account(self, model: Tokenizer) -> Account:
+        size = self.pixels.shape[-2], self.pixels.shape[-1]
+        return Account(model, size, lambda codes: 8 * self.coded(codes).size)
+
+    def _coded(self, codes: Codes, levels: tuple[int, ...] = ()) -> CodedStream:
         """Codes (1, 1, h, w, kept), coded; with levels, allocated codes (`bsq.prior.allocated`)."""
         kept = levels[-1] if levels else codes.length
         height, width = self.pixels.shape[-2:]
@@ -118,7 +134,7 @@ class PictureWriter:
             return alike
 
         def code(chosen: np.ndarray) -> CodedStream:
-            return self.coded(allocate_digits(codes, levels, chosen), levels)
+            return self._coded(allocate_digits(codes, levels, chosen), levels)
 
         costs = measure_costs(self.model, self.pixels, codes, levels, self.prior)
         # Costs are of tokens whose neighbours keep as many digits: what counts is the pictures as they come out.
@@ -137,8 +153,13 @@ class PictureWriter:
     def _draft(self, coded: CodedStream, codes: Codes, kept: Tensor | None = None) -> Draft:
         if not self.colours:
             return Draft(coded, codes, kept, None, ())
-        seen = look(self.model, codes, self.pixels, kept)
+        seen = self._look(codes, kept)
         return Draft(coded, codes, kept, seen, colours_of(seen, codes, self.pixels))
+
+    def _look(self, codes: Codes, kept: Tensor | None) -> Seen:
+        if kept is None and codes.shape[2] * codes.shape[3] <= colour_maps.WHOLE:
+            return Seen(self._account.shown(codes), self.pixels[:, :, None], True)
+        return look(self.model, codes, self.pixels, kept)
 
     def _finished(self, draft: Draft, max_bytes: int | None) -> Written:
         """The draft, set right as far as there is room."""

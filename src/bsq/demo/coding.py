@@ -1,7 +1,7 @@
 """A picture or clip as it is asked for. What enters: material. What leaves: a stream, pixels, and what tokens cost.
 
-The encoder runs once; another number of bits is another prefix of the same codes. Codes that are searched for are
-kept: another decoder shows the same file.
+A clip's encoder runs once; another number of bits is another prefix of the same codes. A picture's are corrected, or
+searched for, and kept: another decoder shows the same file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bsq.codec.frames import decode_group, encode_groups
 from bsq.codec.info import StreamInfo
 from bsq.codec.picture import show
 from bsq.codec.residual import Residual
-from bsq.codec.search import Search
+from bsq.codec.seeking import Seeking
 from bsq.codec.shelf import priors_for, smallest_of, usual_group
 from bsq.codec.stream import split_groups, write_codes
 from bsq.codec.writer import PictureWriter, describe
@@ -36,7 +36,7 @@ STEPS = 20
 
 @dataclass(frozen=True)
 class Choice:
-    """What is asked for: bits a token, whether a picture's codes are searched for, and which decoder shows them."""
+    """What is asked for: bits a token, whether the search is a long one, and which decoder shows them."""
 
     bits: int
     searched: bool = False
@@ -51,7 +51,6 @@ class Work:
     model: Tokenizer
     codes: Codes
     decoders: Mapping[str, Tokenizer] = field(default_factory=dict)
-    found: dict[tuple[int, str], Codes] = field(default_factory=dict)
     files: dict[Choice, Coded] = field(default_factory=dict)
 
     def shown_by(self, choice: Choice) -> Tokenizer:
@@ -62,14 +61,8 @@ class Work:
         return choice if choice.searched and not self.material.is_clip else Choice(choice.bits)
 
     def codes_of(self, choice: Choice) -> Codes:
-        """The encoder's, or what a search finds for the decoder that shows them; of a clip always the encoder's."""
-        if not choice.searched or self.material.is_clip:
-            return self.codes.first(choice.bits)
-        asked = choice.bits, choice.decoder
-        if asked not in self.found:
-            search = Search(self.shown_by(choice), priors_for(self.model)[0], choice.bits, STEPS)
-            self.found[asked] = search(to_pixels(self.material.frames[0]))
-        return self.found[asked]
+        """Those in the file of that choice."""
+        return code(self, choice).codes
 
     def digits_of(self, choice: Choice) -> Tensor:
         """All digits (1, T, h, w, L): those of the choice, and behind them the encoder's, which no file has."""
@@ -78,11 +71,12 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """The `stream` of a choice, what its header says, and what its pixels lack; `costs` (T, h, w) float64, the bits its
-    prior asks for each token.
+    """The `stream` of a choice, its codes, what its header says, and what its pixels lack; `costs` (T, h, w) float64,
+    the bits its prior asks for each token.
     """
 
     choice: Choice
+    codes: Codes
     stream: bytes
     info: StreamInfo
     residual: Residual
@@ -110,16 +104,19 @@ def code_picture(work: Work, choice: Choice) -> Coded:
     """The stream of a picture, set right for the decoder that the file is made for."""
     model, pixels = work.shown_by(choice) if choice.searched else work.model, to_pixels(work.material.frames[0])
     prior, *spare = (Meter(prior) for prior in smallest_of(work.model))
-    written = PictureWriter(model, prior, pixels, spare=tuple(spare)).set_right(work.codes_of(choice))
+    writer = PictureWriter(model, prior, pixels, spare=tuple(spare))
+    seeking = Seeking.of(STEPS if choice.searched else None, model, work.material.size)
+    codes = seeking.codes(writer, choice.bits)
+    written = writer.set_right(codes)
     used = written.draft.coded.prior
     assert isinstance(used, Meter)
     info = replace(describe(work.model, *work.material.size, choice.bits), colours=written.colours)
-    return Coded(choice, written.data, info, written.residual, np.concatenate(used.costs))
+    return Coded(choice, codes, written.data, info, written.residual, used.costs[-1])
 
 
 def code_clip(work: Work, choice: Choice) -> Coded:
     """The stream of a clip."""
-    material, codes, group = work.material, work.codes_of(choice), usual_group(work.model)
+    material, codes, group = work.material, work.codes.first(choice.bits), usual_group(work.model)
     info = replace(
         describe(work.model, *material.size, choice.bits),
         frames=len(material.frames),
@@ -129,7 +126,7 @@ def code_clip(work: Work, choice: Choice) -> Coded:
     info = replace(info, colours=film_colours(work.model, split_groups(codes, info), material.frames))
     prior = Meter(priors_for(work.model)[0])
     stream = write_codes(codes, info, prior)
-    return Coded(choice, stream, info, (), np.concatenate(prior.costs))
+    return Coded(choice, codes, stream, info, (), np.concatenate(prior.costs))
 
 
 def reconstruct(work: Work, choice: Choice) -> tuple[np.ndarray, ...]:

@@ -1,7 +1,7 @@
 """Systems by name. What enters: "biscuit-s@18+prior". What leaves: a `System`.
 
 MODEL[:DECODER][@DIGITS][+prior]    a bundled tokenizer, a folder or a hub id; +prior: real files
-MODEL[:DECODER][@DIGITS]+searchN    real files whose codes N steps of search found
+MODEL[:DECODER][@DIGITS]+searchN    real files whose codes N steps of search found, 0: those of the encoder
 MODEL[@DIGITS]+frames               every frame of a clip alone
 official:FILE[@DIGITS]              one of the authors' checkpoints
 diffusers:FOLDER-OR-HUB-ID          AutoencoderKL or VQModel; diffusers:random-sd-vae for speed alone
@@ -59,7 +59,7 @@ class TokenizerSpec:
     model: str
     digits: int | None
     prior: bool
-    search: int = 0
+    search: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def open_system(text: str, device: str = "cpu") -> System:
 def _open(spec: Spec, name: str, device: str) -> System:
     match spec:
         case TokenizerSpec(model, digits, prior, search):
-            if prior or search:
+            if prior or search is not None:
                 return FileSystem(name, _model(model, device), digits, search)
             return TokenizerSystem(name, _model(model, device), digits)
         case OfficialSpec(file, digits):
@@ -159,13 +159,13 @@ def parse_spec(text: str) -> Spec:
 
 
 def _tokenizer(text: str, whole: str) -> TokenizerSpec:
-    found = re.fullmatch(r"(.*?)(\+prior)?(?:\+search([1-9]\d{0,5}))?", text, re.DOTALL)
+    found = re.fullmatch(r"(.*?)(\+prior)?(?:\+search(0|[1-9]\d{0,5}))?", text, re.DOTALL)
     assert found is not None  # every part may be missing
     name, prior, steps = found.groups()
     model, digits = _split_digits(name, whole)
     if not model:
         raise SettingsError(f"no system {whole!r}; there are {GRAMMAR}")
-    return TokenizerSpec(model, digits, prior is not None, int(steps or 0))
+    return TokenizerSpec(model, digits, prior is not None, None if steps is None else int(steps))
 
 
 def _split_digits(text: str, whole: str) -> tuple[str, int | None]:
@@ -174,7 +174,7 @@ def _split_digits(text: str, whole: str) -> tuple[str, int | None]:
         return text, None
     if not re.fullmatch(r"[1-9]\d{0,3}", digits):
         raise SettingsError(
-            f"no system {whole!r}: behind @ stands a number of digits, then +prior, +searchN (1 to 999999 steps) or "
+            f"no system {whole!r}: behind @ stands a number of digits, then +prior, +searchN (0 to 999999 steps) or "
             "both in this order, as in biscuit-s@18 and biscuit-s@18+prior+search40"
         )
     return name, int(digits)

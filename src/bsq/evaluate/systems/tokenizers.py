@@ -79,17 +79,17 @@ class TokenizerSystem:
 
 class FileSystem(TokenizerSystem):
     """The same through real `.bsq` files, written with the best prior there is, their codes found by `search` steps of
-    search; pixels are those of 8-bit pictures.
+    search (None: by as many as `compress` takes unasked); pixels are those of 8-bit pictures.
     """
 
-    def __init__(self, name: str, model: Tokenizer, bits: int | None = None, search: int = 0) -> None:
+    def __init__(self, name: str, model: Tokenizer, bits: int | None = None, search: int | None = None) -> None:
         super().__init__(name, model, bits)
         if not model.radices:
             raise SettingsError(f"{name}: a continuous latent has no digits, so no prior")
         self._prior, self._search = priors_for(model)[0], search
         self.currency = "file bits"
         self.description += f", {self._prior.name} prior {bytes(self._prior.identity).hex()}"
-        if search:
+        if search is not None:
             self.description += f", {search} steps of search"
         self.description += " (of clips the one that makes the file smallest)"
 
@@ -108,7 +108,7 @@ class FileSystem(TokenizerSystem):
             again = [decompress(data, self.model, priors=(self._prior,))]
         else:
             file = io.BytesIO()
-            compress_video(frames, RATE, file, self.model, self.bits, search=self._search)
+            compress_video(frames, RATE, file, self.model, self.bits, search=self._search or 0)
             data = file.getvalue()
             again = list(decompress_video(file, self.model).frames)
         return clip_of(torch.cat([to_pixels(frame) for frame in again])), 8.0 * len(data)
