@@ -6,6 +6,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +301,9 @@ def test_numbers_spread_evenly() -> None:
     assert evenly(10, 3) == (1, 5, 8)
     assert evenly(2, 5) == (0, 1)
     assert evenly(7, 0) == ()
+
+
+def test_nothing_is_said_before_anything_was_done() -> None:
+    """The hub's package prints what it could not import at first, if it is asked for the wrong thing first."""
+    done = subprocess.run([sys.executable, "-c", "import bsq.evaluate.run"], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""

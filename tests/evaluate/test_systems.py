@@ -223,7 +223,7 @@ def test_diffusers_in_a_subfolder_and_from_the_hub(tmp_path: Path, monkeypatch: 
         asked.append((repository, *allow_patterns))
         return str(tmp_path / "pipeline")
 
-    monkeypatch.setattr("bsq.evaluate.systems.autoencoders.snapshot_download", fetched)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
     assert open_diffusers("x", "owner/name/vae").stride == 1
     assert asked == [("owner/name", "vae/config.json", "vae/diffusion_pytorch_model*.safetensors")]
 

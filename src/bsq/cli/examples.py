@@ -7,7 +7,9 @@ ENCODE_EPILOG = """
 
 `bsq encode photo.jpg -o small.bsq --bits 9 --verify` · a quarter of the default model's 36 bits, read back and compared
 
-`bsq encode photo.jpg --bits 18 --search 3` · a better picture for some seconds and 3 % more bytes
+`bsq encode photo.jpg --bits 18 --search 3` · a somewhat better picture for some seconds more
+
+`bsq encode photo.jpg --bits 18 --search 0` · the encoder's own codes, in half the time
 
 `bsq encode photo.jpg --bits 18 --search 40` · about as many bytes, a much better picture; takes its time
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
@@ -156,6 +155,9 @@ def folder_of(source: str) -> Path:
     if folder.is_dir():
         return folder / "vae" if (folder / "vae" / "config.json").is_file() else folder
     owner, _, rest = source.partition("/")
+    # As the first thing that is asked of the hub's package, it prints that it could not import parts of itself.
+    from huggingface_hub import snapshot_download
+
     repository, _, inside = rest.partition("/")
     wanted = [f"{inside}/{file}".lstrip("/") for file in ("config.json", "diffusion_pytorch_model*.safetensors")]
     try:
