@@ -26,6 +26,7 @@ from bsq.quantizers import (
 )
 from bsq.tokenizer import Tokenizer, TokenizerSettings
 from bsq.vit.decoder import DecoderSettings
+from bsq.vit.refiner import RefinerSettings
 from bsq.vit.transformer import TransformerSettings
 
 
@@ -365,3 +366,16 @@ def test_weights_are_at_least_what_settings_say(
     changed = tiny.model_copy(update={"quantizer": quantizer, **sides})
     there = sum(tensor.numel() for tensor in Tokenizer(changed).state_dict().values())
     assert 0.5 * there < changed.least_weights() <= there
+
+
+@pytest.mark.parametrize(("width", "depth"), [(2, 1), (48, 2), (400, 6)])
+def test_what_a_refiner_claims_counts(tiny_tokenizer: Tokenizer, width: int, depth: int, tmp_path: Path) -> None:
+    settings, before = tiny_tokenizer.settings, tiny_tokenizer.settings.least_weights()
+    decoder = settings.decoder.model_copy(update={"refiner": RefinerSettings(width=width, depth=depth)})
+    changed = settings.model_copy(update={"decoder": decoder})
+    refiner = Tokenizer(changed).decoder.refiner
+    there = sum(parameter.numel() for parameter in refiner.parameters())
+    assert 0.1 * there < changed.least_weights() - before <= there
+    huge = decoder.model_copy(update={"refiner": RefinerSettings(width=100_000, depth=1000)})
+    with pytest.raises(CheckpointError, match="claim"):
+        Tokenizer.of_weights(changed.model_copy(update={"decoder": huge}), tiny_tokenizer.state_dict(), tmp_path)

@@ -130,8 +130,12 @@ def test_a_refiner_changes_nothing_until_it_learns():
     again = Tokenizer(grown.settings).eval()
     begin_from(grown, again)
     assert torch.equal(again.decode(codes), grown.decode(codes))
-    with pytest.raises(SettingsError, match=r"its decoder\.refiner is \{"):
+    with pytest.raises(SettingsError, match=r"decoder\.refiner=null would cut the given model's refiner"):
         begin_from(grown, given)
+    for other in ({"depth": 3}, {"width": 16}):  # convolutions between those that learned would change pixels
+        changed = refined.model_copy(update={"refiner": refined.refiner.model_copy(update=other)})
+        with pytest.raises(SettingsError, match=r"its decoder\.refiner\.\w+ is"):
+            begin_from(grown, Tokenizer(given.settings.model_copy(update={"decoder": changed})))
 
 
 def test_blocks_are_not_cut():

@@ -78,7 +78,7 @@ def test_a_frame_does_not_see_the_others() -> None:
 def test_how_far_a_pixel_sees(depth: int) -> None:
     made, (pixels, hidden) = build(depth), clip(12, 12)
     reach = made.halo * made.patch
-    assert RefinerSettings(depth=depth).reach() == 2 * (depth + 2) <= reach < 2 * (depth + 2) + made.patch
+    assert 2 * (depth + 2) <= reach < 2 * (depth + 2) + made.patch
     changed = pixels.clone()
     changed[:, :, :, 24, 24] += 1
     with torch.no_grad():

@@ -3,8 +3,8 @@ fewer blocks. What enters: the trained model. What leaves: one that gives what i
 
 Pictures and videos share all weights but the table of frames, which learned positions have and rotary ones do not
 need. New rows of it are zero (PAPER: §3.3), so that before any training a clip's first frame has the very codes and
-pixels that the picture model gives it. New blocks come behind those that are there, a refiner
-behind all of them, and they add nothing yet.
+pixels that the picture model gives it. New blocks come behind those that are there, a refiner behind all of them, and
+they add nothing yet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from bsq.vit.transformer import TransformerSettings
 # What may differ freely: how far tokens see in time. A picture has one frame, so nothing of this changes it.
 TEMPORAL = ("time", "window_frames")
 # What may grow, and what may come where there was none.
-GROWING = {"positions.frames": "table of {} frames", "depth": "{} blocks"}
+GROWING = {
+    f"{part}.{what}": told
+    for part in ("encoder", "decoder")
+    for what, told in {"positions.frames": "table of {} frames", "depth": "{} blocks"}.items()
+}
 NEW = "decoder.refiner"
 
 
@@ -98,7 +102,9 @@ def _check(given: Any, wanted: Any, name: str) -> None:
         return
     if name == NEW and given is None:
         return
-    grows = next((what for end, what in GROWING.items() if name.endswith(end)), None)
+    if name == NEW and wanted is None:
+        raise SettingsError(f"{name}=null would cut the given model's refiner")
+    grows = GROWING.get(name)
     if grows is not None and given is not None and wanted is not None:
         if given > wanted:
             raise SettingsError(f"{name}={wanted} would cut the given model's {grows.format(given)}")

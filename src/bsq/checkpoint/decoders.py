@@ -92,9 +92,13 @@ def with_decoder(tokenizer: Tokenizer, folder: Path, decoder: str) -> Tokenizer:
 
 
 def faithful_of(tokenizer: Tokenizer) -> Tokenizer:
-    """The model that a tokenizer was loaded as another decoder of, on its device; any other one itself."""
+    """The model that a tokenizer was loaded as another decoder of, on its device, as long as both have the same codes;
+    any other one itself.
+    """
     faithful = _faithful.get(tokenizer)
-    return tokenizer if faithful is None else faithful.to(next(tokenizer.parameters()).device)
+    if faithful is None or faithful.code_hash != tokenizer.code_hash:
+        return tokenizer
+    return faithful.to(next(tokenizer.parameters()).device)
 
 
 def _settings(path: Path) -> DecoderSettings | None:

@@ -52,7 +52,7 @@ def compress(
     target = io.BytesIO()
     with open_video(source) as video:
         frames = SteadyFrames(video)
-        steps = search or 0
+        steps = 0 if search is None else search
         compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=steps, told=told, colours=colours)
     return target.getvalue()
 

@@ -54,9 +54,10 @@ def compress(
             needed. Digits that a search found come first, the encoder's behind them. Takes about six times as long.
         search: look for better codes than the encoder's in so many steps (`bsq.codec.search`): 1 to 3 decode and
             encode once more each (4 to 9 find no more); 20 to 80 take four decodings each or more, and find more. A
-            picture's file is at most 5 % larger (2 % from 10 steps on); where `max_bytes` took digits away, as large
+            picture's codes take at most 5 % more bytes (2 % from 10 steps on); where `max_bytes` took digits away, as large
             as that at most. In many steps only a learned prior steers towards fewer bits. 0: the encoder's codes.
-            Default: one step for pictures of up to 65,536 tokens, if codes of the model can be searched for.
+            Default: one step, for the faithful decoder whichever is at hand, of pictures of up to 65,536 tokens, if
+            codes of the model can be searched for.
         told: is told what share of the search is done.
         colours: decode the codes and keep how to set right what they show, where it pays: its colours all over (some
             14 bytes; `bsq.codec.colours`), and in pictures of up to 65,536 tokens what larger parts lack (2 to 5 % of
@@ -79,7 +80,7 @@ def compress(
     written = write_alike(writer, most, max_bytes, seeking)
     if allocate:
         # What `bits` of every token take may also be spent on more digits of some.
-        codes = followed(written.draft.codes, model.encode(pixels, None if max_bytes is None else most))
+        codes = followed(written.draft.codes, writer.account.codes(len(model.radices) if max_bytes is None else most))
         written = writer.allocated(codes, written, max_bytes or len(written.data))
     return written.data
 

@@ -28,7 +28,7 @@ from bsq.layers.products import bfloat16_is_faster
 from bsq.layers.windows import FullAttentionSettings, WindowAttentionSettings
 from bsq.losses.structure import TRAINING_MIN_SIDE, pytorch_msssim
 from bsq.pixels import as_clip
-from bsq.prior.base import Prior, unwrapped
+from bsq.prior.base import Prior
 from bsq.prior.estimate import Estimate
 from bsq.prior.exact import ExactPrior
 from bsq.prior.lengths import digit_lengths
@@ -57,7 +57,9 @@ FEW = 1_024
 PROBE, PROBE_FRAMES = 16, 4
 """Tokens of a side, and frames, of what memory is measured with; twice as many a side for large windows."""
 Told = Callable[[float], None]
-"""Is told what share of a search is done, of the longest it may take: it may end sooner than it seems."""
+"""Is told what share of a search is done, of the longest it may take: it may end sooner than it seems. Where
+a file is given a size, several follow one another.
+"""
 
 
 def check_search(steps: int, model: Tokenizer) -> int:
@@ -109,10 +111,9 @@ class Search:
         self.descends = self.steps >= DESCENT_FROM
         self.distortion = DISTORTION if self.descends else SQUARED  # what counts
         if self.descends:
-            exact = unwrapped(prior)
             # A copy: the model's own may be in half precision, or in training.
             self.decoder = copy.deepcopy(model.decoder).float().requires_grad_(False)
-            self.estimate = Estimate(exact, bits, self.device) if isinstance(exact, ExactPrior) else None
+            self.estimate = Estimate(prior, bits, self.device) if isinstance(prior, ExactPrior) else None
         self.kept: dict[int, float] = {}  # by frames: `kept_by_token`
 
     @torch.inference_mode(False)
@@ -120,19 +121,15 @@ class Search:
         """Codes (1, T, h, w, bits) of pixels (1, 3, T, H, W) or (1, 3, H, W) in [−1, 1], of less distortion than the
         encoder's in at most `growth` (default: `growth_of`) times their bits; the encoder's, if no such were found.
 
-        `account`: of what codes take and show, kept by a caller who asks for it, too; default: by the priors alone.
+        `account`: of these pixels, by this model, kept by a caller who asks it, too; default: bits by the priors alone.
 
         Raises what `Tokenizer.encode` raises, and ShapeError for a batch. LimitError where a descent's gradients would
         take too much memory.
         """
-        clip = as_clip(pixels)
-        if len(clip) != 1:
-            raise ShapeError(f"search takes one picture or clip at a time, got {len(clip)}")
-        # Gradients must not touch what was made in an inference mode around us.
-        clip = (clip.clone() if clip.is_inference() else clip).to(self.device)
-        latent = self.model.latent(clip).float()
-        first = self.read(latent)
-        account = account or Account(self.model, (clip.shape[-2], clip.shape[-1]), self.spent)
+        if len(as_clip(pixels)) != 1:
+            raise ShapeError(f"search takes one picture or clip at a time, got {len(pixels)}")
+        account = account or Account(self.model, pixels, self.spent)
+        clip, latent, first = account.clip, account.latent.float(), account.codes(self.bits)
         room = (growth_of(self.steps) if growth is None else growth) * account.bits(first)
         wrong = in_pieces(account.shown(first), clip, self.distortion)
         for found in self.attempts(clip, latent, account):
@@ -211,9 +208,9 @@ class Search:
 
     def cut(self, frames: int, rows: int, columns: int, most: int) -> list[Block]:
         """Blocks of at most so many tokens."""
-        decoder = self.model.settings.decoder
+        decoder, past = self.model.decoder, self.model.settings.decoder.window_frames
         margin = -(-TRAINING_MIN_SIDE // self.model.patch)  # so that every block has enough for MS-SSIM
-        past = None if decoder.window_frames is None else decoder.window_frames - 1
+        past = None if past is None else past - 1
         return cut_blocks(frames, rows, columns, decoder.reach(rows, columns), margin, past, most)
 
     def kept_by_token(self, frames: int) -> float:

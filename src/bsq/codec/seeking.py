@@ -10,19 +10,27 @@ from typing import Self
 import torch
 
 from bsq.checkpoint.decoders import faithful_of
-from bsq.codec.measure import inspect
 from bsq.codec.search import DESCENT_FROM, Search, Told, check_search, growth_of
-from bsq.codec.writer import PictureWriter, Written
+from bsq.codec.writer import PictureWriter, Written, repeats
 from bsq.codes import Codes
 from bsq.errors import SettingsError
 from bsq.tokenizer import Tokenizer
 
 USUAL, USUAL_MOST = 1, 65_536
 """Steps where nobody says how many, of pictures of up to so many tokens: .3 dB for hardly more bytes."""
-FEWER = 3
-"""So many numbers of digits are tried, one less each time, where a target leaves no room for corrections."""
-SLACK = 8
-"""Bytes by which a stream may exceed what its digits take by the prior's account."""
+MORE, FEWER = 3, 3
+"""Digits more, and less, than the encoder's codes may keep that corrected ones are tried with in a given size."""
+LEAST_GROWTH = 0.98
+"""How many times the bits of the encoder's codes corrected ones take, at least, as good as always."""
+
+
+def told_steps(search: int | None) -> str:
+    """What codes of files are, by the `search` that was asked for, in words."""
+    if search is None:
+        return (
+            f"codes corrected {'once' if USUAL == 1 else f'{USUAL} times'}, of pictures of up to {USUAL_MOST:,} tokens"
+        )
+    return f"codes after {search} step{'s' * (search > 1)} of search" if search else "the encoder's codes"
 
 
 @dataclass(frozen=True)
@@ -54,16 +62,17 @@ class Seeking:
         encoder's.
         """
         if not self.steps:
-            return self.model.encode(writer.pixels, kept)
+            return writer.account.codes(kept)
         search = Search(self.model, writer.prior, kept, self.steps, self.told)
         return search(writer.pixels, growth, writer.account_of(self.model))
 
-    def lengths(self, fitting: int) -> range:
-        """Numbers of digits to try, one after another, where so many of the encoder's fit. Corrections take some more
-        bits, and are worth more than a digit; a descent counts what it takes, and is as long again.
+    def lengths(self, fitting: int, most: int) -> range:
+        """Numbers of digits to try, one after another, where so many of the encoder's fit, set right, and up to `most`
+        are wanted. Corrected codes take some more bits, and less to set them right; a descent is as long again.
         """
-        tries = 0 if not self.steps else FEWER if self.steps < DESCENT_FROM else 1
-        return range(fitting, max(0, fitting - tries), -1)
+        if self.steps >= DESCENT_FROM:
+            return range(fitting, fitting - 1, -1)
+        return range(min(most, fitting + MORE), max(0, fitting - FEWER), -1) if self.steps else range(0)
 
 
 def write_alike(writer: PictureWriter, most: int, max_bytes: int | None, seeking: Seeking) -> Written:
@@ -71,20 +80,33 @@ def write_alike(writer: PictureWriter, most: int, max_bytes: int | None, seeking
 
     Raises LimitError if one digit is too much.
     """
-    if max_bytes is None:
-        return writer.set_right(seeking.codes(writer, most))
-    codes = writer.model.encode(writer.pixels, most)
-    first = writer.within(codes, max_bytes)
-    room = max_bytes - inspect(first.data).overhead - SLACK
-    for kept in seeking.lengths(first.draft.codes.length):
+    if max_bytes is not None:
+        return write_within(writer, most, max_bytes, seeking)
+    codes = seeking.codes(writer, most)
+    plain = writer.account.codes(most)
+    written = writer.set_right(codes)
+    # Drawings: what a map of colours makes exact corrections may disturb.
+    return writer.nearest([written, writer.set_right(plain)]) if codes != plain and repeats(plain) else written
+
+
+def write_within(writer: PictureWriter, most: int, max_bytes: int, seeking: Seeking) -> Written:
+    """Of the encoder's codes of as many digits as fit, and of others that were found, the nearest."""
+    codes, enough = writer.account.codes(most), growth_of(seeking.steps)
+    best = writer.within(codes, max_bytes)
+    for kept in seeking.lengths(best.draft.codes.length, most):
         alike = codes.first(kept)
-        growth = room / max(1, writer.coded(alike).size)
-        # Where digits had to go all that is left of the room may be taken.
-        found = seeking.codes(writer, kept, growth if kept < most else min(growth, growth_of(seeking.steps)))
-        if found != alike:
-            written = writer.set_right(found, max_bytes)
-            return writer.nearest([first, written]) if len(written.data) <= max_bytes else first
-    return first
+        coded = writer.coded(alike)
+        room = (max_bytes - (len(coded.stream()) - coded.size)) / max(1, coded.size)
+        if room < LEAST_GROWTH:
+            continue
+        # Where digits have to go all the room may be taken.
+        found = seeking.codes(writer, kept, room if kept < most else min(room, enough))
+        written, whole = writer.fits(found, max_bytes) if found != alike else (best, kept == most and room > enough)
+        if len(written.data) <= max_bytes:
+            best = writer.nearest([best, written])
+            if whole:  # fewer digits show less
+                break
+    return best
 
 
 def followed(codes: Codes, longer: Codes) -> Codes:

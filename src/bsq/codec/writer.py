@@ -6,7 +6,7 @@ Everything that looks for codes (`bsq.codec.search`, `bsq.codec.allocation`) has
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -65,12 +65,32 @@ class Written:
         return len(self.data) - len(self.draft.coded.stream())
 
 
+@dataclass(frozen=True, eq=False)
+class Coder:
+    """Codes the codes of a picture of `size` pixels."""
+
+    model: Tokenizer
+    size: tuple[int, int]
+    prior: Prior
+    spare: tuple[Prior, ...]
+
+    def __call__(self, codes: Codes, levels: tuple[int, ...] = ()) -> CodedStream:
+        """Codes (1, 1, h, w, kept); with levels, allocated codes (`bsq.prior.allocated`)."""
+        info = replace(describe(self.model, *self.size, levels[-1] if levels else codes.length), levels=levels)
+        coded = CodedStream(codes, info, self.prior)
+        others = [CodedStream(codes, info, prior) for prior in self.spare] if repeats(codes) else []
+        return min([coded, *others], key=lambda one: len(one.stream()))
+
+
 @dataclass(eq=False)
 class PictureWriter:
     """Writes streams of codes of the picture `pixels` (1, 3, H, W).
 
     colours  whether to set them right, all over by a map and, but for huge pictures, in parts by a residual
     spare    priors that code, too, where many tokens have the same code; the smaller stream is taken
+    coded    codes (1, 1, h, w, kept) → what they are in a stream
+    account  of codes as they are written, and what the faithful decoder shows of them: what was asked of it, or of
+             `coded`, need not be worked out again
     """
 
     model: Tokenizer
@@ -79,28 +99,19 @@ class PictureWriter:
     colours: bool = True
     spare: tuple[Prior, ...] = ()
 
+    coded: Callable[[Codes], CodedStream] = field(init=False)
+    account: Account = field(init=False)
+    _coder: Coder = field(init=False)
+
     def __post_init__(self) -> None:
-        self.coded = Lately(self._coded)
-        self._account = self._new_account(faithful_of(self.model))
+        # Nothing here knows the writer: a picture must not wait for Python to notice that nobody wants it any more.
+        self._coder = Coder(self.model, (self.pixels.shape[-2], self.pixels.shape[-1]), self.prior, self.spare)
+        self.coded = coded = Lately(self._coder)
+        self.account = Account(faithful_of(self.model), self.pixels, lambda codes: 8 * coded(codes).size)
 
     def account_of(self, model: Tokenizer) -> Account:
-        """Of codes as they are written, and what that model shows of them: what was asked of it need not be worked out
-        again to write them.
-        """
-        return self._account if model is self._account.model else self._new_account(model)
-
-    def _new_account(self, model: Tokenizer) -> Account:
-        size = self.pixels.shape[-2], self.pixels.shape[-1]
-        return Account(model, size, lambda codes: 8 * self.coded(codes).size)
-
-    def _coded(self, codes: Codes, levels: tuple[int, ...] = ()) -> CodedStream:
-        """Codes (1, 1, h, w, kept), coded; with levels, allocated codes (`bsq.prior.allocated`)."""
-        kept = levels[-1] if levels else codes.length
-        height, width = self.pixels.shape[-2:]
-        info = replace(describe(self.model, height, width, kept), levels=levels)
-        coded = CodedStream(codes, info, self.prior)
-        others = [CodedStream(codes, info, prior) for prior in self.spare] if repeats(codes) else []
-        return min([coded, *others], key=lambda one: len(one.stream()))
+        """Of codes as they are written, and what that model shows of them."""
+        return self.account if model is self.account.model else Account(model, self.pixels, self.account.bits)
 
     def set_right(self, codes: Codes, max_bytes: int | None = None) -> Written:
         """The stream of codes, with what sets its pixels right where that pays, and `max_bytes` leaves room for it."""
@@ -134,7 +145,7 @@ class PictureWriter:
             return alike
 
         def code(chosen: np.ndarray) -> CodedStream:
-            return self._coded(allocate_digits(codes, levels, chosen), levels)
+            return self._coder(allocate_digits(codes, levels, chosen), levels)
 
         costs = measure_costs(self.model, self.pixels, codes, levels, self.prior)
         # Costs are of tokens whose neighbours keep as many digits: what counts is the pictures as they come out.
@@ -145,6 +156,12 @@ class PictureWriter:
                 kept = kept_digits(allocate_digits(codes, levels, found[0]), levels)
                 choices.append(self._finished(self._draft(code(found[0]), codes, kept), max_bytes))
         return min(choices, key=self._visible_error)
+
+    def fits(self, codes: Codes, max_bytes: int) -> tuple[Written, bool]:
+        """As `set_right`, and whether there was room for all that sets pixels right."""
+        draft = self._draft(self.coded(codes), codes)
+        wanted = self._finished(draft, None)
+        return (wanted, True) if len(wanted.data) <= max_bytes else (self._finished(draft, max_bytes), False)
 
     def nearest(self, choices: list[Written]) -> Written:
         """The one with the least squared error, the first of several."""
@@ -158,7 +175,7 @@ class PictureWriter:
 
     def _look(self, codes: Codes, kept: Tensor | None) -> Seen:
         if kept is None and codes.shape[2] * codes.shape[3] <= colour_maps.WHOLE:
-            return Seen(self._account.shown(codes), self.pixels[:, :, None], True)
+            return Seen(self.account.shown(codes), self.pixels[:, :, None], True)
         return look(self.model, codes, self.pixels, kept)
 
     def _finished(self, draft: Draft, max_bytes: int | None) -> Written:

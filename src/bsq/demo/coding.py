@@ -6,7 +6,7 @@ searched for, and kept: another decoder shows the same file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,15 +19,15 @@ from bsq.codec.frames import decode_group, encode_groups
 from bsq.codec.info import StreamInfo
 from bsq.codec.picture import show
 from bsq.codec.residual import Residual
-from bsq.codec.seeking import Seeking
+from bsq.codec.seeking import Seeking, followed, write_alike
 from bsq.codec.shelf import priors_for, smallest_of, usual_group
 from bsq.codec.stream import split_groups, write_codes
 from bsq.codec.writer import PictureWriter, describe
 from bsq.codes import Codes
 from bsq.data.pictures import to_pixels
 from bsq.demo.material import Material
-from bsq.prior.base import Conversation, Grid, Prior, Wrapped, reply
-from bsq.prior.lengths import code_lengths
+from bsq.prior.base import Prior
+from bsq.prior.lengths import digit_lengths
 from bsq.tokenizer import Tokenizer
 
 STEPS = 20
@@ -66,7 +66,7 @@ class Work:
 
     def digits_of(self, choice: Choice) -> Tensor:
         """All digits (1, T, h, w, L): those of the choice, and behind them the encoder's, which no file has."""
-        return torch.cat([self.codes_of(choice).digits, self.codes.digits[..., choice.bits :]], -1)
+        return followed(self.codes_of(choice), self.codes).digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def begin(material: Material, model: Tokenizer, decoders: Mapping[str, Tokenizer
 
 
 def code(work: Work, choice: Choice) -> Coded:
-    """The file that `bsq encode` writes: `--bits`, and `--search` where it is asked for."""
+    """The file that `bsq encode` writes: with `--bits`, and `--search` where a long one is asked for."""
     asked = work.file_for(choice)
     if asked not in work.files:
         work.files[asked] = code_clip(work, asked) if work.material.is_clip else code_picture(work, asked)
@@ -103,15 +103,13 @@ def code(work: Work, choice: Choice) -> Coded:
 def code_picture(work: Work, choice: Choice) -> Coded:
     """The stream of a picture, set right for the decoder that the file is made for."""
     model, pixels = work.shown_by(choice) if choice.searched else work.model, to_pixels(work.material.frames[0])
-    prior, *spare = (Meter(prior) for prior in smallest_of(work.model))
-    writer = PictureWriter(model, prior, pixels, spare=tuple(spare))
+    first, *spare = smallest_of(work.model)
+    writer = PictureWriter(model, first, pixels, spare=tuple(spare))
     seeking = Seeking.of(STEPS if choice.searched else None, model, work.material.size)
-    codes = seeking.codes(writer, choice.bits)
-    written = writer.set_right(codes)
-    used = written.draft.coded.prior
-    assert isinstance(used, Meter)
+    written = write_alike(writer, choice.bits, None, seeking)
+    codes, coded = written.draft.codes, written.draft.coded
     info = replace(describe(work.model, *work.material.size, choice.bits), colours=written.colours)
-    return Coded(choice, codes, written.data, info, written.residual, used.costs[-1])
+    return Coded(choice, codes, written.data, info, written.residual, costs_of([codes], coded.prior))
 
 
 def code_clip(work: Work, choice: Choice) -> Coded:
@@ -124,9 +122,14 @@ def code_clip(work: Work, choice: Choice) -> Coded:
         frames_per_group=group if group < len(material.frames) else None,
     )
     info = replace(info, colours=film_colours(work.model, split_groups(codes, info), material.frames))
-    prior = Meter(priors_for(work.model)[0])
-    stream = write_codes(codes, info, prior)
-    return Coded(choice, codes, stream, info, (), np.concatenate(prior.costs))
+    prior = priors_for(work.model)[0]
+    costs = costs_of(split_groups(codes, info), prior)
+    return Coded(choice, codes, write_codes(codes, info, prior), info, (), costs)
+
+
+def costs_of(groups: Iterable[Codes], prior: Prior) -> np.ndarray:
+    """What each token costs (T, h, w), of codes that know nothing of each other: −log2 of what was expected of it."""
+    return np.concatenate([digit_lengths(prior, codes).sum(-1).reshape(codes.shape[1:4]) for codes in groups])
 
 
 def reconstruct(work: Work, choice: Choice) -> tuple[np.ndarray, ...]:
@@ -139,22 +142,3 @@ def reconstruct(work: Work, choice: Choice) -> tuple[np.ndarray, ...]:
         for group in split_groups(codes, coded.info)
         for frame in decode_group(group, model, coded.info.size, range(group.shape[1]), coded.info.colours)
     )
-
-
-@dataclass(eq=False)
-class Meter(Wrapped):
-    """A prior that notes, while it is asked, what each token costs: −log2 of what it expected of its digits."""
-
-    inner: Prior
-    costs: list[np.ndarray] = field(default_factory=list)  # (T, h, w) of each group
-
-    def converse(self, grid: Grid, radices: tuple[int, ...]) -> Conversation:
-        """The inner prior's conversation, while each token's code length in bits is summed up in `costs`."""
-        spent = np.zeros(grid.tokens)
-        self.costs.append(spent.reshape(grid.frames, grid.height, grid.width))
-        conversation = self.inner.converse(grid, radices)
-        question = next(conversation, None)
-        while question is not None:
-            answer = yield question
-            spent[question.tokens] += code_lengths(question.frequencies, answer)
-            question = reply(conversation, answer)

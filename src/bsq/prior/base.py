@@ -96,13 +96,6 @@ class Wrapped:
         return self.inner.portable
 
 
-def unwrapped(prior: Prior) -> Prior:
-    """The prior itself, of one that goes by its name."""
-    while isinstance(prior, Wrapped):
-        prior = prior.inner
-    return prior
-
-
 def reply(conversation: Conversation, digits: np.ndarray) -> Question | None:
     """Answer the question at hand: the next one, None when the conversation is over."""
     try:

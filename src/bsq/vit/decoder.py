@@ -26,6 +26,10 @@ class DecoderSettings(TransformerSettings):
         """A transformer's settings are those of a decoder without more."""
         return given.model_dump() if type(given) is TransformerSettings else given
 
+    def least_weights(self) -> int:
+        """With the refiner's."""
+        return super().least_weights() + (0 if self.refiner is None else self.refiner.least_weights(self.width))
+
 
 class Decoder(nn.Module):
     """Linear from the code, transformer, Linear D→4D, Tanh, Linear 4D→3p², unpatchify; a refiner, if there is one."""

@@ -28,9 +28,13 @@ class RefinerSettings(Settings):
     width: PositiveInt = 48
     depth: PositiveInt = 2
 
-    def reach(self) -> int:
-        """How many pixels away a pixel sees others."""
-        return FOLD * (self.depth + 2)
+    def halo(self, patch: int) -> int:
+        """How many tokens away the pixels of a token see those of others."""
+        return -(-FOLD * (self.depth + 2) // patch)
+
+    def least_weights(self, hidden_width: int) -> int:
+        """How many numbers the weights are at least, whatever the patch, without building anything."""
+        return self.width * (2 * 9 * 3 * FOLD**2 + 9 * self.depth * self.width + hidden_width)
 
 
 class Refiner(nn.Module):
@@ -42,7 +46,7 @@ class Refiner(nn.Module):
         if patch % FOLD:
             raise SettingsError(f"a refiner takes patches of an even side, got {patch}")
         self.patch = patch
-        self.halo = -(-settings.reach() // patch)  # in tokens
+        self.halo = settings.halo(patch)
         width = settings.width
         self.from_hidden = Linear(hidden_width, width * (patch // FOLD) ** 2)
         self.first = nn.Conv2d(3 * FOLD**2, width, 3, padding=1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bsq.bench.video.ablation import frames_together, sees
 from bsq.codec.picture import compress, decompress
+from bsq.codec.seeking import told_steps
 from bsq.codec.shelf import priors_for
 from bsq.codec.video import compress_video, decompress_video
 from bsq.codes import Codes
@@ -78,8 +79,8 @@ class TokenizerSystem:
 
 
 class FileSystem(TokenizerSystem):
-    """The same through real `.bsq` files, written with the best prior there is, their codes found by `search` steps of
-    search (None: by as many as `compress` takes unasked); pixels are those of 8-bit pictures.
+    """Through real `.bsq` files, written with the best prior there is, their codes found by `search` steps of search
+    (None: by as many as `compress` takes unasked); pixels are those of 8-bit pictures.
     """
 
     def __init__(self, name: str, model: Tokenizer, bits: int | None = None, search: int | None = None) -> None:
@@ -89,9 +90,7 @@ class FileSystem(TokenizerSystem):
         self._prior, self._search = priors_for(model)[0], search
         self.currency = "file bits"
         self.description += f", {self._prior.name} prior {bytes(self._prior.identity).hex()}"
-        if search is not None:
-            self.description += f", {search} steps of search"
-        self.description += " (of clips the one that makes the file smallest)"
+        self.description += f" (of clips the one that makes the file smallest); {told_steps(search)}"
 
     def reconstruct(self, pixels: Tensor) -> Reconstructed:
         files = [self._through_file(clip) for clip in one_by_one(pixels)]
@@ -108,7 +107,9 @@ class FileSystem(TokenizerSystem):
             again = [decompress(data, self.model, priors=(self._prior,))]
         else:
             file = io.BytesIO()
-            compress_video(frames, RATE, file, self.model, self.bits, search=self._search or 0)
+            compress_video(
+                frames, RATE, file, self.model, self.bits, search=0 if self._search is None else self._search
+            )
             data = file.getvalue()
             again = list(decompress_video(file, self.model).frames)
         return clip_of(torch.cat([to_pixels(frame) for frame in again])), 8.0 * len(data)
