@@ -54,9 +54,10 @@ def compress(
             needed. Digits that a search found come first, the encoder's behind them. Takes about six times as long.
         search: look for better codes than the encoder's in so many steps (`bsq.codec.search`): 1 to 3 decode and
             encode once more each (4 to 9 find no more); 20 to 80 take four decodings each or more, and find more. A
-            picture's codes take at most 5 % more bytes (2 % from 10 steps on), or what `max_bytes` leaves. In many steps only a learned prior steers towards fewer bits. 0: the encoder's codes.
-            Default: one step, for the faithful decoder whichever is at hand, of pictures of up to 65,536 tokens, if
-            codes of the model can be searched for.
+            picture's codes take at most 5 % more bytes (2 % from 10 steps on), or what `max_bytes` leaves: several
+            numbers of digits are tried then. In many steps only a learned prior steers towards fewer bits.
+            0: the encoder's codes. Default: one step, for the faithful decoder whichever is at hand, of pictures of up
+            to 65,536 tokens, if codes of the model can be searched for.
         told: is told what share of the search is done.
         colours: decode the codes and keep how to set right what they show, where it pays: its colours all over (some
             14 bytes; `bsq.codec.colours`), and in pictures of up to 65,536 tokens what larger parts lack (2 to 5 % of

@@ -27,9 +27,7 @@ LEAST_GROWTH = 0.98
 def told_steps(search: int | None) -> str:
     """What codes of files are, by the `search` that was asked for, in words."""
     if search is None:
-        return (
-            f"codes corrected {'once' if USUAL == 1 else f'{USUAL} times'}, of pictures of up to {USUAL_MOST:,} tokens"
-        )
+        return f"codes after {USUAL} step of search, of pictures of up to {USUAL_MOST:,} tokens"
     return f"codes after {search} step{'s' * (search > 1)} of search" if search else "the encoder's codes"
 
 
