@@ -9,7 +9,7 @@ ENCODE_EPILOG = """
 
 `bsq encode photo.jpg --bits 18 --search 3` · a somewhat better picture for some seconds more
 
-`bsq encode photo.jpg --bits 18 --search 0` · the encoder's own codes, in half the time
+`bsq encode photo.jpg --bits 18 --search 0` · the encoder's own codes, in half the time; default: corrected once
 
 `bsq encode photo.jpg --bits 18 --search 40` · about as many bytes, a much better picture; takes its time
 
