@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--pictures", nargs="+", required=True, help="photographs: folders, tars, globs")
     parser.add_argument("--count", type=int, default=8, help="at most so many of them")
     parser.add_argument("--bits", nargs="+", type=int, default=[9, 18, 27, 36])
-    parser.add_argument("--search", type=int, default=0, metavar="N", help="steps")
+    parser.add_argument("--search", type=int, metavar="N", help="steps; default: as files are written unasked")
     options = parser.parse_args()
     photographs = [open_picture(one.read()) for one in find_pictures(options.pictures)[: options.count]]
     heads = "tint: mean, largest", "colour: mean, largest", "alone: mean, largest", "seams", "patches"
@@ -60,11 +60,11 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Coding:
-    """How pictures are coded: `search` is a number of steps."""
+    """How pictures are coded: `search` is a number of steps, None as many as are usual."""
 
     model: Tokenizer
     bits: int
-    search: int = 0
+    search: int | None = None
 
 
 def faults(coding: Coding, photographs: list[np.ndarray]) -> list[str]:
