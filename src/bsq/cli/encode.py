@@ -26,10 +26,10 @@ Prior = Annotated[
 ]
 TargetRate = Annotated[
     float | None,
-    typer.Option("--target-bpp", metavar="X", help="Keep as many bits as fit into X bits per pixel of file."),
+    typer.Option("--target-bpp", metavar="X", help="Keep as many bits as show it best in X bits per pixel of file."),
 ]
 TargetBytes = Annotated[
-    int | None, typer.Option("--target-bytes", metavar="N", min=1, help="Keep as many bits as fit into N bytes.")
+    int | None, typer.Option("--target-bytes", metavar="N", min=1, help="Keep as many bits as show it best in N bytes.")
 ]
 Allocate = Annotated[
     bool,
@@ -44,7 +44,7 @@ Search = Annotated[
         metavar="N",
         min=0,
         help="Look for better codes in N steps: 1 to 3 take seconds, 20 to 80 far longer; 0 takes the encoder's. "
-        "Default: 1 for pictures, 0 for huge ones and videos.",
+        "Default: 1 for pictures, 0 for huge ones, videos and models that cannot be searched.",
     ),
 ]
 Colours = Annotated[

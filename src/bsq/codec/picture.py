@@ -48,7 +48,7 @@ def compress(
         bits: keep the first `bits` digits of each code, 1 … L; default all.
         prior: what drives the entropy coder, or its name: "learned", "adaptive", "raw"; default, "auto": the best, and
             where many tokens have the same code, as in drawings, the one that makes the file smallest.
-        max_bytes: keep as many digits, up to `bits`, as fit into so many bytes.
+        max_bytes: keep as many digits, up to `bits`, as show the picture best in so many bytes.
         allocate: let every token keep as many digits as pay, for the least error (`bsq.codec.allocation`): in
             `max_bytes`, or else in no more bytes than `bits` digits of every token take, set right. One of the two is
             needed. Digits that a search found come first, the encoder's behind them. Takes about six times as long.

@@ -4,22 +4,29 @@ take. What leaves: a stream whose tokens all keep as many digits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 import torch
 
 from bsq.checkpoint.decoders import faithful_of
 from bsq.codec.search import DESCENT_FROM, Search, Told, check_search, growth_of
-from bsq.codec.writer import PictureWriter, Written, repeats
+from bsq.codec.stream import CodedStream
+from bsq.codec.writer import PictureWriter, Written, most_within, repeats
 from bsq.codes import Codes
 from bsq.errors import SettingsError
 from bsq.tokenizer import Tokenizer
 
 USUAL, USUAL_MOST = 1, 65_536
-"""Steps where nobody says how many, of pictures of up to so many tokens: .3 dB for hardly more bytes."""
-MORE, FEWER = 3, 3
-"""Digits more, and less, than the encoder's codes may keep that corrected ones are tried with in a given size."""
+"""Steps where nobody says how many, of pictures of up to so many tokens: .3 dB of MS-SSIM for hardly more bytes."""
+TRIES = 8
+"""Numbers of digits that corrected codes are tried with, at most, where a file is given a size."""
+FEW = 1_024
+"""Pictures of up to so many tokens are written both ways."""
+WIDE = 1.12
+"""How many times the bits of the encoder's codes are room for all that sets pixels right, too."""
 LEAST_GROWTH = 0.98
 """How many times the bits of the encoder's codes corrected ones take, at least, as good as always."""
 
@@ -64,47 +71,54 @@ class Seeking:
         search = Search(self.model, writer.prior, kept, self.steps, self.told)
         return search(writer.pixels, growth, writer.account_of(self.model))
 
-    def lengths(self, fitting: int, most: int) -> range:
-        """Numbers of digits to try, one after another, where so many of the encoder's fit, set right, and up to `most`
-        are wanted. Corrected codes take some more bits, and less to set them right; a descent is as long again.
-        """
-        if self.steps >= DESCENT_FROM:
-            return range(fitting, fitting - 1, -1)
-        return range(min(most, fitting + MORE), max(0, fitting - FEWER), -1) if self.steps else range(0)
-
 
 def write_alike(writer: PictureWriter, most: int, max_bytes: int | None, seeking: Seeking) -> Written:
-    """The stream of a picture whose tokens all keep `most` digits, or as many of them as fit into `max_bytes`.
+    """The stream of a picture whose tokens all keep `most` digits; with `max_bytes`, as many of them, up to `most`, as
+    show the picture best in so many bytes.
 
     Raises LimitError if one digit is too much.
     """
     if max_bytes is not None:
         return write_within(writer, most, max_bytes, seeking)
-    codes = seeking.codes(writer, most)
-    plain = writer.account.codes(most)
-    written = writer.set_right(codes)
-    # Drawings: what a map of colours makes exact corrections may disturb.
-    return writer.nearest([written, writer.set_right(plain)]) if codes != plain and repeats(plain) else written
+    written, plain = writer.set_right(seeking.codes(writer, most)), writer.account.codes(most)
+    if written.draft.codes == plain or not (repeats(plain) or plain.digits[..., 0].numel() <= FEW):
+        return written
+    # Of drawings and small pictures, what sets them right may be worth more with the codes that the encoder chose.
+    first = writer.set_right(plain)
+    return writer.nearest([written, first]) if len(first.data) <= len(written.data) else written
 
 
 def write_within(writer: PictureWriter, most: int, max_bytes: int, seeking: Seeking) -> Written:
     """Of the encoder's codes of as many digits as fit, and of others that were found, the nearest."""
     codes, enough = writer.account.codes(most), growth_of(seeking.steps)
-    best = writer.within(codes, max_bytes)
-    for kept in seeking.lengths(best.draft.codes.length, most):
-        alike = codes.first(kept)
-        coded = writer.coded(alike)
-        room = (max_bytes - (len(coded.stream()) - coded.size)) / max(1, coded.size)
-        if room < LEAST_GROWTH:
-            continue
-        # Where digits have to go all the room may be taken.
+    coded = cache(lambda kept: writer.coded(codes.first(kept)))
+    best = writer.within(codes, max_bytes, coded)
+    last: Written | None = None
+    for kept in lengths(coded, most, max_bytes, seeking.steps):
+        # Where digits have to go all the room may be taken. (Half a byte, so that what fits exactly does.)
+        room = (max_bytes + 0.5 - (len(coded(kept).stream()) - coded(kept).size)) / max(1, coded(kept).size)
         found = seeking.codes(writer, kept, room if kept < most else min(room, enough))
-        written, whole = writer.fits(found, max_bytes) if found != alike else (best, kept == most and room > enough)
-        if len(written.data) <= max_bytes:
+        if found != codes.first(kept):
+            written = writer.set_right(found, max_bytes)
+            if len(written.data) > max_bytes:
+                continue
             best = writer.nearest([best, written])
-            if whole:  # fewer digits show less
+            if last is not None and room > WIDE and writer.nearest([last, written]) is last:
                 break
+            last = written
+        elif room > enough:
+            break
     return best
+
+
+def lengths(coded: Callable[[int], CodedStream], most: int, max_bytes: int, steps: int) -> range:
+    """Numbers of digits to try, one after another, where `coded` gives the encoder's so many: corrected ones take about
+    as many bits, and less to set them right. A descent is long, and gets one try.
+    """
+    if not steps:
+        return range(0)
+    fits = most_within(lambda kept: int(LEAST_GROWTH * len(coded(kept).stream())), most, max_bytes)
+    return range(fits, max(0, fits - (TRIES if steps < DESCENT_FROM else 1)), -1)
 
 
 def followed(codes: Codes, longer: Codes) -> Codes:

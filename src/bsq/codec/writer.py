@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import numpy as np
 import torch
@@ -117,11 +116,10 @@ class PictureWriter:
         """The stream of codes, with what sets its pixels right where that pays, and `max_bytes` leaves room for it."""
         return self._finished(self._draft(self.coded(codes), codes), max_bytes)
 
-    def within(self, codes: Codes, max_bytes: int) -> Written:
+    def within(self, codes: Codes, max_bytes: int, coded: Callable[[int], CodedStream]) -> Written:
         """The same of as many first digits as fit into `max_bytes`, or of fewer that leave room for what sets pixels
-        right, if that is nearer. Raises LimitError if one digit is too much.
+        right, if that is nearer; `coded` gives the stream of so many. Raises LimitError if one digit is too much.
         """
-        coded = cache(lambda kept: self.coded(codes.first(kept)))
         choices, most, room = list[Written](), codes.length, max_bytes
         while len(choices) < TRIES:
             most = most_within(lambda kept: len(coded(kept).stream()), most, room)
@@ -156,12 +154,6 @@ class PictureWriter:
                 kept = kept_digits(allocate_digits(codes, levels, found[0]), levels)
                 choices.append(self._finished(self._draft(code(found[0]), codes, kept), max_bytes))
         return min(choices, key=self._visible_error)
-
-    def fits(self, codes: Codes, max_bytes: int) -> tuple[Written, bool]:
-        """As `set_right`, and whether there was room for all that sets pixels right."""
-        draft = self._draft(self.coded(codes), codes)
-        wanted = self._finished(draft, None)
-        return (wanted, True) if len(wanted.data) <= max_bytes else (self._finished(draft, max_bytes), False)
 
     def nearest(self, choices: list[Written]) -> Written:
         """The one with the least squared error, the first of several."""
