@@ -149,7 +149,7 @@ def test_files_of_a_given_size(tiny_tokenizer: Tokenizer, prior: str) -> None:
 def test_a_target_is_met_with_few_trials_and_one_encoding(
     tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = {"encode": 0, "write": 0}
+    calls = {"latent": 0, "write": 0}
 
     def counted(name: str, call: object) -> object:
         def count(*arguments: object, **named: object) -> object:
@@ -158,8 +158,8 @@ def test_a_target_is_met_with_few_trials_and_one_encoding(
 
         return count
 
-    monkeypatch.setattr(Tokenizer, "encode", counted("encode", Tokenizer.encode))
+    monkeypatch.setattr(Tokenizer, "latent", counted("latent", Tokenizer.latent))
     monkeypatch.setattr("bsq.codec.writer.CodedStream", counted("write", CodedStream))
     compress(noise(40, 40), tiny_tokenizer, max_bytes=100, search=0)
-    assert calls["encode"] == 1
+    assert calls["latent"] == 1
     assert calls["write"] <= 7  # 5 to find the digits, 2 to find those that leave some room
