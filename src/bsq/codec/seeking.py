@@ -24,7 +24,7 @@ USUAL, USUAL_MOST = 1, 65_536
 TRIES = 8
 """Numbers of digits that corrected codes are tried with, at most, where a file is given a size."""
 FEW = 1_024
-"""Pictures of up to so many tokens are written both ways."""
+"""Of pictures of up to so many tokens more is tried."""
 WIDE = 1.12
 """How many times the bits of the encoder's codes are room for all that sets pixels right, too."""
 LEAST_GROWTH = 0.98
@@ -81,7 +81,7 @@ def write_alike(writer: PictureWriter, most: int, max_bytes: int | None, seeking
     if max_bytes is not None:
         return write_within(writer, most, max_bytes, seeking)
     written, plain = writer.set_right(seeking.codes(writer, most)), writer.account.codes(most)
-    if written.draft.codes == plain or not (repeats(plain) or plain.digits[..., 0].numel() <= FEW):
+    if written.draft.codes == plain or not (repeats(plain) or is_small(plain)):
         return written
     # Of drawings and small pictures, what sets them right may be worth more with the codes that the encoder chose.
     first = writer.set_right(plain)
@@ -93,6 +93,7 @@ def write_within(writer: PictureWriter, most: int, max_bytes: int, seeking: Seek
     codes, enough = writer.account.codes(most), growth_of(seeking.steps)
     coded = cache(lambda kept: writer.coded(codes.first(kept)))
     best = writer.within(codes, max_bytes, coded)
+    wide = WIDE if is_small(codes) else enough
     last: Written | None = None
     for kept in lengths(coded, most, max_bytes, seeking.steps):
         # Where digits have to go all the room may be taken. (Half a byte, so that what fits exactly does.)
@@ -103,12 +104,19 @@ def write_within(writer: PictureWriter, most: int, max_bytes: int, seeking: Seek
             if len(written.data) > max_bytes:
                 continue
             best = writer.nearest([best, written])
-            if last is not None and room > WIDE and writer.nearest([last, written]) is last:
+            if kept == most and room > WIDE:  # nothing had to go
+                break
+            if last is not None and room > wide and writer.nearest([last, written]) is last:
                 break
             last = written
         elif room > enough:
             break
     return best
+
+
+def is_small(codes: Codes) -> bool:
+    """Whether trying once more takes no time."""
+    return codes.digits[..., 0].numel() <= FEW
 
 
 def lengths(coded: Callable[[int], CodedStream], most: int, max_bytes: int, steps: int) -> range:
