@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -55,12 +55,21 @@ def colours_of(seen: Seen, codes: Codes, pixels: Tensor) -> ColourMap:
 
 
 @torch.no_grad()
-def look(model: Tokenizer, codes: Codes, pixels: Tensor, kept: Tensor | None = None) -> Seen:
-    """What codes show of a picture (1, 3, H, W) by the faithful decoder; `kept` as `Tokenizer.decode` takes it."""
+def look(
+    model: Tokenizer,
+    codes: Codes,
+    pixels: Tensor,
+    kept: Tensor | None = None,
+    show: Callable[[Codes], Tensor] | None = None,
+) -> Seen:
+    """What codes show of a picture (1, 3, H, W) by the faithful decoder; `kept` as `Tokenizer.decode` takes it. `show`
+    knows what it makes of whole pictures whose tokens keep all digits, default: the decoder.
+    """
     model = faithful_of(model)
     patch, (height, width) = model.patch, pixels.shape[-2:]
     if codes.shape[2] * codes.shape[3] <= WHOLE:
-        return Seen(model.decode(codes, (height, width), kept), pixels[:, :, None], True)
+        shown = show(codes) if show is not None and kept is None else model.decode(codes, (height, width), kept)
+        return Seen(shown, pixels[:, :, None], True)
     inside = max(1, height // patch), max(1, width // patch)  # tokens that are not partly padding
     places = list(squares(*inside, model.grid(1, 1)))
     digits = torch.cat([codes.digits[:, :, rows, columns] for rows, columns in places])

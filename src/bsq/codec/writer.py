@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from bsq.checkpoint.decoders import faithful_of
-from bsq.codec import colour_maps
 from bsq.codec.account import Account, Lately
 from bsq.codec.allocation import best_within, levels_of, measure_costs, patch_errors
 from bsq.codec.colour_maps import Seen, colours_of, look
@@ -162,13 +161,8 @@ class PictureWriter:
     def _draft(self, coded: CodedStream, codes: Codes, kept: Tensor | None = None) -> Draft:
         if not self.colours:
             return Draft(coded, codes, kept, None, ())
-        seen = self._look(codes, kept)
+        seen = look(self.model, codes, self.pixels, kept, self.account.shown)
         return Draft(coded, codes, kept, seen, colours_of(seen, codes, self.pixels))
-
-    def _look(self, codes: Codes, kept: Tensor | None) -> Seen:
-        if kept is None and codes.shape[2] * codes.shape[3] <= colour_maps.WHOLE:
-            return Seen(self.account.shown(codes), self.pixels[:, :, None], True)
-        return look(self.model, codes, self.pixels, kept)
 
     def _finished(self, draft: Draft, max_bytes: int | None) -> Written:
         """The draft, set right as far as there is room."""
