@@ -98,14 +98,15 @@ def encode(
     jobs = plan(sources, output, PICTURE_SUFFIXES | VIDEO_SUFFIXES, naming)
     refuse_terminal(jobs)
     tokenizer = named_model(model, choose_device(device))
-    check_search(search or 0, tokenizer)
+    if search is not None:
+        check_search(search, tokenizer)
     chosen = None if prior is PriorChoice.auto else prior_called(prior.value, tokenizer)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     if prior is PriorChoice.auto and (note := foreign_prior(tokenizer)):
         say(f"note: {note}; the adaptive prior takes its place")
     rate = None if frame_rate is None else read_rate(frame_rate)
     pictures = PictureEncoding(tokenizer, bits, chosen, target, allocate, search, colours, limit, check, force)
-    videos = VideoEncoding(tokenizer, bits, chosen, group, search or 0, colours, rate, limit, check, force)
+    videos = VideoEncoding(tokenizer, bits, chosen, group, search, colours, rate, limit, check, force)
 
     def work(job: Job, watcher: Watcher) -> Done:
         check_free(job.target, force)

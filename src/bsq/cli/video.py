@@ -67,7 +67,7 @@ class VideoEncoding:
     bits: int | None
     prior: Prior | None
     frames_per_group: int | None
-    search: int
+    search: int | None  # None: as usual
     colours: bool
     frame_rate: Fraction | None
     max_pixels: int

@@ -52,8 +52,7 @@ def compress(
     target = io.BytesIO()
     with open_video(source) as video:
         frames = SteadyFrames(video)
-        steps = 0 if search is None else search
-        compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=steps, told=told, colours=colours)
+        compress_video(frames, frames.rate, target, tokenizer, bits, prior, search=search, told=told, colours=colours)
     return target.getvalue()
 
 

@@ -42,7 +42,7 @@ def compress_video(
     bits: int | None = None,
     prior: Prior | str | None = None,
     frames_per_group: int | None = None,
-    search: int = 0,
+    search: int | None = None,
     told: Told | None = None,
     colours: bool = True,
 ) -> StreamInfo:
@@ -57,8 +57,8 @@ def compress_video(
             smallest.
         frames_per_group: what can be decoded without what is before it, 1 or more; default: `usual_group`.
         search: look for better codes than the encoder's, in so many steps a group (`bsq.codec.search`); takes a
-            group's frames into memory at once. A group takes at most 5 % more bits (2 % from
-            10 steps on) by the prior that suits it best.
+            group's frames into memory at once. A group takes at most 5 % more bits (2 % from 10 steps on) by the prior
+            that suits it best. Default: none; other than a picture a film is not searched unasked.
         told: is told what share of a group's search is done.
         colours: decode some of the groups and keep in the header how to set their colours right (`bsq.codec.colours`).
 
@@ -79,7 +79,7 @@ def compress_video(
         raise MediaError("there are no frames")
     priors = priors_called(prior, model)
     kept = len(model.radices) if bits is None else model.check_bits(bits)
-    steps = check_search(search, model)
+    steps = 0 if search is None else check_search(search, model)
     find = Search(model, priors[0], kept, steps, told, priors[1:]) if steps else None
     groups = encode_groups(chain([first], rest), model, bits, length, find)
     codes = next(groups)

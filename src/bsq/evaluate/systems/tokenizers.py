@@ -106,8 +106,8 @@ class FileSystem(TokenizerSystem):
             data = compress(frames[0], self.model, self.bits, self._prior, search=self._search)
             again = [decompress(data, self.model, priors=(self._prior,))]
         else:
-            file, steps = io.BytesIO(), 0 if self._search is None else self._search
-            compress_video(frames, RATE, file, self.model, self.bits, search=steps)
+            file = io.BytesIO()
+            compress_video(frames, RATE, file, self.model, self.bits, search=self._search)
             data = file.getvalue()
             again = list(decompress_video(file, self.model).frames)
         return clip_of(torch.cat([to_pixels(frame) for frame in again])), 8.0 * len(data)
