@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from bsq.codec.picture import compress, decompress
-from bsq.codec.seeking import told_steps
+from bsq.codec.seeking import told_search
 from bsq.codec.shelf import named_model, prior_called
 from bsq.errors import SettingsError
 from bsq.settings import Settings
@@ -63,7 +63,7 @@ class OursCodec:
             self.name += f"-{manner.replace(' ', '-')}"
             self.label += f", {manner}"
         self.description = f"model {shown_name(settings.model)}, {words} prior {bytes(self._prior.identity).hex()}"
-        self.description += f", {told_steps(settings.search)}"
+        self.description += f", {told_search(settings.search)}"
 
     def qualities(self) -> Sequence[float]:
         return self._bits

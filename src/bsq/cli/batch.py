@@ -126,7 +126,9 @@ def size(count: int) -> str:
 
 def told_search(steps: int | None) -> str:
     """What a file's line says of a search that was asked for; nothing where there was none."""
-    return f" after {steps} step{'s' * (steps > 1)} of search" if steps else ""
+    from bsq.codec.seeking import told_steps
+
+    return f" {told_steps(steps)}" if steps else ""
 
 
 class Bar:

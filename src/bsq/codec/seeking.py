@@ -21,7 +21,7 @@ from bsq.tokenizer import Tokenizer
 
 USUAL, USUAL_MOST = 1, 65_536
 """Steps where nobody says how many, of pictures of up to so many tokens: .3 dB of MS-SSIM for hardly more bytes."""
-TRIES = 8
+MOST_TRIES = 8
 """Numbers of digits that corrected codes are tried with, at most, where a file is given a size."""
 FEW = 1_024
 """Of pictures of up to so many tokens more is tried."""
@@ -31,11 +31,16 @@ LEAST_GROWTH = 0.98
 """How many times the bits of the encoder's codes corrected ones take, at least, as good as always."""
 
 
-def told_steps(search: int | None) -> str:
+def told_search(search: int | None) -> str:
     """What codes of files are, by the `search` that was asked for, in words."""
     if search is None:
-        return f"codes after {USUAL} step of search, of pictures of up to {USUAL_MOST:,} tokens"
-    return f"codes after {search} step{'s' * (search > 1)} of search" if search else "the encoder's codes"
+        return f"codes {told_steps(USUAL)}, of pictures of up to {USUAL_MOST:,} tokens"
+    return f"codes {told_steps(search)}" if search else "the encoder's codes"
+
+
+def told_steps(steps: int) -> str:
+    """ "after 2 steps of search"."""
+    return f"after {steps} step{'s' * (steps > 1)} of search"
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def lengths(coded: Callable[[int], CodedStream], most: int, max_bytes: int, step
     if not steps:
         return range(0)
     fits = most_within(lambda kept: int(LEAST_GROWTH * len(coded(kept).stream())), most, max_bytes)
-    return range(fits, max(0, fits - (TRIES if steps < DESCENT_FROM else 1)), -1)
+    return range(fits, max(0, fits - (MOST_TRIES if steps < DESCENT_FROM else 1)), -1)
 
 
 def followed(codes: Codes, longer: Codes) -> Codes:

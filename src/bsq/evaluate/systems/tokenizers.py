@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bsq.bench.video.ablation import frames_together, sees
 from bsq.codec.picture import compress, decompress
-from bsq.codec.seeking import told_steps
+from bsq.codec.seeking import told_search
 from bsq.codec.shelf import priors_for
 from bsq.codec.video import compress_video, decompress_video
 from bsq.codes import Codes
@@ -90,7 +90,7 @@ class FileSystem(TokenizerSystem):
         self._prior, self._search = priors_for(model)[0], search
         self.currency = "file bits"
         self.description += f", {self._prior.name} prior {bytes(self._prior.identity).hex()}"
-        self.description += f" (of clips the one that makes the file smallest); {told_steps(search)}"
+        self.description += f" (of clips the one that makes the file smallest); {told_search(search)}"
 
     def reconstruct(self, pixels: Tensor) -> Reconstructed:
         files = [self._through_file(clip) for clip in one_by_one(pixels)]
